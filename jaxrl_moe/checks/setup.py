@@ -3,7 +3,8 @@ import dataclasses
 import importlib.metadata
 import os
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ from jaxrl_moe.checks.data import QUESTION, remarks
 from jaxrl_moe.checks.entry import by_name
 from jaxrl_moe.checks.sections.rollout import warn_of_staleness
 from jaxrl_moe.checks.start import Start
+from jaxrl_moe.config import Config
 from jaxrl_moe.distributed import placements
 from jaxrl_moe.distributed.selftest import check_collectives
 from jaxrl_moe.distributed.sharding import Placement
@@ -35,10 +37,16 @@ class Checked:
     text: str
 
 
-def check_all(start: Start) -> Iterator[Checked]:
+def check_all(start: Start,
+              beside: Mapping[str, Callable[[Config], str]] = MappingProxyType({})) -> Iterator[Checked]:
     """Runs every check; one that fails does not keep the others from running.
 
     But for the first: processes with different settings would wait for each other for ever.
+
+    Args:
+      start: what is about to start.
+      beside: further lines by name, of what stands beside the run; each says what there is, or raises
+        UserError. Process 0 alone asks.
     """
     recipe = _tried("recipe", _recipe, start)
     yield recipe
@@ -69,6 +77,8 @@ def check_all(start: Start) -> Iterator[Checked]:
         else:
             yield (Checked(name, False, " ".join(map(str, refused))) if refused
                    else _tried(name, describe, start))
+    for name, ask in beside.items():
+        yield _tried(name, lambda start, ask=ask: hosts.from_leader(lambda: ask(start.config)), start)
 
 
 def _tried(name: str, describe: Callable[[Start], str], start: Start) -> Checked:
@@ -210,7 +220,8 @@ def _task(start: Start) -> str:
     if list(tasks.problems(start)):
         return "will be asked once the settings are sound"
     hosts.on_leader(start.task.ready)
-    return f"{start.config.env.name} is ready"
+    turns = start.task.max_turns
+    return f"{start.config.env.name} is ready" + f", up to {turns} turns an episode" * (turns > 1)
 
 
 def _servers(start: Start) -> str:

@@ -57,7 +57,8 @@ def test_a_task_app_is_asked_whether_it_is_ready(files, tmp_path):
         start = training(resolve(settings(files, tmp_path / "run", env__name=f"task_app(url='{app.url}')")),
                          bridges)
         with contextlib.closing(start.task):
-            assert setup._task(start) == f"{start.config.env.name} is ready" and app.calls["/health"] == 1
+            assert setup._task(start).startswith(f"{start.config.env.name} is ready, up to ")
+            assert app.calls["/health"] == 1
         app.healthy = False
         start = training(start.config, bridges)
         with contextlib.closing(start.task), pytest.raises(UserError, match="is not healthy"):

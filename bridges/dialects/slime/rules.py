@@ -10,10 +10,16 @@ from bridges.dialects.counting import steps_of_passes
 from bridges.dialects.kinds import Invalid
 from bridges.dialects.rows import Effect, Inputs, Noted, Without
 from bridges.dialects.slime.devices import row_parts
+from jaxrl_moe.checks.megatron import described, is_megatron
 from jaxrl_moe.types import Problem
 
 _NONZERO = "check_reward_nonzero_std"  # slime's own filter of groups
 _PROMPT = 512  # tokens of the longest prompt, where no flag says it
+_KERNEL_PROMPT = 4096  # of one with a kernel's reference
+_KERNELS = ("kernelbench", "kernelbench_multiturn")
+_EVALUATION_SERVER = "http://127.0.0.1:18188"  # as slime's generators of this task have it
+_KERNELS_WHY = ("timed on a GPU by scripts/serve.py kernels; without measure and url, Triton's interpreter "
+                "judges on this machine, and speed is worth nothing")
 
 
 def model(path: str, given: Inputs) -> dict[str, Any]:
@@ -34,8 +40,10 @@ def _is_model(path: str) -> bool:
 def load(path: str, given: Inputs) -> Without:
     """Weights to start from, which slime has as Megatron's checkpoints."""
     if path != given["hf-checkpoint"] and not _is_model(path):
-        raise Invalid("is no folder of a Hugging Face model, and Megatron's checkpoints are not read here; "
-                      "to start from --hf-checkpoint instead would be another run",
+        there = pathlib.Path(path).expanduser()
+        found = f" (it holds {described(there)})" if is_megatron(there) else ""
+        raise Invalid(f"is no folder of a Hugging Face model{found}, and Megatron's checkpoints are not read "
+                      "here; to start from --hf-checkpoint instead would be another run",
                       "convert it, as slime's convert_*_megatron_to_hf.sh does, and name that folder")
     return Without("the weights that training starts from")
 
@@ -69,7 +77,11 @@ def global_batch(size: int, given: Inputs) -> dict[str, Any]:
 
 
 def _prompt(given: Inputs) -> int:
-    return given["rollout-max-prompt-len"] or _PROMPT
+    return given["rollout-max-prompt-len"] or (_KERNEL_PROMPT if _of_kernels(given) else _PROMPT)
+
+
+def _of_kernels(given: Inputs) -> bool:
+    return (given["rollout-task-type"] or given["rm-type"]) in _KERNELS
 
 
 def _longest(given: Inputs) -> int:
@@ -134,12 +146,18 @@ def dynamic(path: str, given: Inputs) -> dict[str, Any]:
 def turns(count: int, given: Inputs) -> dict[str, Any] | Without:
     if count < 2:
         return Without("an episode of one turn")
-    return {"algorithm.returns": Noted("trajectory", "r1 + gamma r2 + gamma^2 r3; the number of turns is the "
-                                       "task's own setting")}
+    where = "" if _of_kernels(given) else "; the number of turns is the task's own setting"
+    return {"algorithm.returns": Noted("trajectory", f"r1 + gamma r2 + gamma^2 r3{where}")}
 
 
 def task(name: str, given: Inputs) -> dict[str, Any]:
     wanted = given["rollout-task-type"] or name
+    if wanted in _KERNELS:
+        prompts = {} if "rollout-max-prompt-len" in given else {"data.max_prompt_tokens": Noted(
+            _KERNEL_PROMPT, "slime has no limit; a reference's source and an example fit, longer rows are "
+                            "left out")}
+        return prompts | {"env.name": Noted(f"triton_kernels(max_turns={given['max-turns']}, measure=true, "
+                                            f"url='{_EVALUATION_SERVER}')", _KERNELS_WHY)}
     named = f"slime's task {wanted!r} is none here" if wanted else "slime has it as functions of one's own"
     turns_of = f"(max_turns={given['max-turns']})" if given["max-turns"] > 1 else ""
     return {"env.name": Problem("env.name", None, f"is not known: {named}",

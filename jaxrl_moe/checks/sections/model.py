@@ -1,7 +1,9 @@
 """The model and critic that a run starts from: impossible sizes, files not whole, adapters that misfit."""
 import dataclasses
+import pathlib
 from collections.abc import Iterator
 
+from jaxrl_moe.checks.megatron import described, is_megatron
 from jaxrl_moe.checks.problems import as_problem, idle, told
 from jaxrl_moe.checks.sections import learner
 from jaxrl_moe.checks.start import Start
@@ -33,6 +35,11 @@ def contradictions(config: Config) -> Iterator[Problem]:
 def problems(start: Start) -> Iterator[Problem]:
     """Yields what is wrong with the model's files, up to their headers, and sequences that it cannot hold."""
     path = start.config.model.path
+    if is_megatron(pathlib.Path(path)):
+        yield Problem("model.path", path, f"is a checkpoint of Megatron's ({described(pathlib.Path(path))}), "
+                      "which is not read here", "convert it to Hugging Face's format, as slime's "
+                      "convert_*_megatron_to_hf.sh does, and name that folder")
+        return
     try:
         _ = start.model
         if not start.makes_model:

@@ -19,12 +19,15 @@ GPUS = define_text("gpus", "", "numbers of the GPUs that candidates run on, as 0
 PYTHON = define_path("python", "", "interpreter that has torch and Triton; empty: the one that serves")
 SECONDS = define_number("seconds", 60.0, "that a candidate may take; afterwards its verdict is that it took "
                                          "too long, with status 504", 0.1, 86_400)
-CAPABILITY = define_number("capability", 90, "compute capability of the GPU that kernels are compiled for, "
-                                             "as 90 for H100; 0: they are not compiled", 0, 999)
+CAPABILITY = define_number("capability", 90, "compute capability of the GPU that kernels are compiled for "
+                                             "where there is none, as 90 for H100; 0: they are not compiled",
+                           0, 999)
 QUEUE = define_number("queue", 256, "candidates that may wait beyond those that are judged; more are refused "
                                     "with 429", 0, 100_000)
 CACHE = define_path("cache", "", "SQLite file that keeps verdicts over restarts; empty: they are kept in "
                                  "memory")
+BASELINES = define_path("baselines", "", "JSON file that keeps how long references take on GPUs; empty: they "
+                                         "are timed anew after each start")
 REQUIRED = ()
 
 
@@ -33,4 +36,5 @@ def main() -> None:
     launch.serve_kernels(launch.KernelServerOptions(
         host=COMMON.host.value, port=COMMON.port.value, api_key=key_of_file(COMMON.key_file.value),
         workers=WORKERS.value, gpus=GPUS.value, python=PYTHON.value, seconds=SECONDS.value,
-        capability=CAPABILITY.value, queue=QUEUE.value, cache=CACHE.value, grace=COMMON.grace.value))
+        capability=CAPABILITY.value, queue=QUEUE.value, cache=CACHE.value,
+        baselines=BASELINES.value, grace=COMMON.grace.value))

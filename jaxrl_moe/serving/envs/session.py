@@ -92,10 +92,10 @@ class Session:
             task.check_row(row, 0)
             return task.instructions(row), tuple(task.tools(row))
 
-    def open(self, task: Task, row: Mapping[str, Any]) -> Messages:
+    def open(self, task: Task, row: Mapping[str, Any], seed: int = 0) -> Messages:
         """As begin(), for whoever reads messages of any role."""
         with self._told("begin"):
-            self._env = checked_env(task.open(row, 0))
+            self._env = checked_env(task.open(row, seed))
             return checked_messages(self._env.reset())
 
     def act(self, action: Action) -> Step:

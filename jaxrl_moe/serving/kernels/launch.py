@@ -2,14 +2,20 @@
 import dataclasses
 import json
 import os
+import pathlib
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 
+from jaxrl_moe.envs.kernels.verdicts.baselines import Baselines
 from jaxrl_moe.envs.kernels.verdicts.pool import Pool
+from jaxrl_moe.envs.kernels.verdicts.worker import LocalWorker, Worker
+from jaxrl_moe.sandbox.working import working_way
 from jaxrl_moe.serving.kernels.app import make_app
+from jaxrl_moe.serving.kernels.gpus import Gpu, gpus_of
 from jaxrl_moe.serving.kernels.service import KernelService
 from jaxrl_moe.serving.server import HttpServer
-from jaxrl_moe.spelling import named, quoted
+from jaxrl_moe.spelling import quoted
 from jaxrl_moe.types import UserError
 
 PACKAGES = ("torch", "triton")
@@ -28,8 +34,9 @@ print(json.dumps({name: version(name) for name in sys.argv[1:]}))
 class KernelServerOptions:
     """workers: candidates that are judged at once; 0: one for each core, or each of the GPUs; gpus: their
     numbers with commas between, "" for none; python: an interpreter that has torch and Triton, "" for this
-    one; seconds: that a candidate may take; capability: of the GPU that is compiled for, 0: nothing is;
-    queue: candidates that may wait; cache: SQLite file for verdicts, "" for memory."""
+    one; seconds: that a candidate may take; capability: of the GPU that is compiled for where there is none,
+    0: nothing is; queue: candidates that may wait; cache: SQLite file for verdicts, baselines: JSON file for
+    how long references take, "" for memory."""
     host: str = "127.0.0.1"
     port: int = 18188
     api_key: str = dataclasses.field(default="", repr=False)
@@ -40,6 +47,7 @@ class KernelServerOptions:
     capability: int = 90
     queue: int = 256
     cache: str = ""
+    baselines: str = ""
     grace: float = 30.0
 
 
@@ -61,14 +69,14 @@ def make_server(options: KernelServerOptions) -> tuple[HttpServer, KernelService
     """The server, which listens already, and what it serves, whose workers have started."""
     python = options.python or sys.executable
     versions = versions_of(python)
-    _check_gpus(options.gpus)
-    pool = Pool(options.workers or os.cpu_count() or 1, python, seconds=options.seconds,
-                capability=options.capability)
+    gpus = gpus_of(options.gpus)
+    pool = Pool(_count(options, gpus), make=_maker(options, gpus, python, versions["torch"]))
     try:
         pool.start()
     except BaseException:
         pool.close()
         raise
+    versions |= {"gpus": ", ".join(gpu.name for gpu in gpus)} if gpus else {}
     service = KernelService(pool, versions, queue=options.queue, cache=options.cache)
     return HttpServer(service, make_app, host=options.host, port=options.port, api_key=options.api_key,
                       grace=options.grace), service
@@ -95,16 +103,25 @@ def versions_of(python: str) -> dict[str, str]:
     return versions
 
 
-def _check_gpus(gpus: str) -> None:
-    """Raises UserError for GPUs that are not here, or cannot be used yet."""
-    numbers = [each.strip() for each in gpus.split(",")] if gpus else []
-    wrong = [each for each in numbers if not (each.isascii() and each.isdigit())]
-    if wrong or len(set(numbers)) < len(numbers):
-        raise UserError(f"--gpus={quoted(gpus)}: give their numbers with commas between, each once, as 0,1.")
-    absent = [each for each in numbers if not os.path.exists(f"/dev/nvidia{each}")]
-    if absent:
-        raise UserError(f"--gpus={quoted(gpus)}: this machine has no GPU {named(absent)}. Leave the option "
-                        "out, and candidates are judged under Triton's interpreter.")
-    if numbers:
-        raise UserError("This version judges under Triton's interpreter alone, and times nothing: leave "
-                        "--gpus out.")
+def _count(options: KernelServerOptions, gpus: Sequence[Gpu]) -> int:
+    """How many workers there are."""
+    if gpus and options.workers not in (0, len(gpus)):
+        raise UserError(f"--workers={options.workers} with --gpus={quoted(options.gpus)}: each GPU has one "
+                        "worker, lest one candidate's work count in another's time. Leave --workers out.")
+    return len(gpus) or options.workers or os.cpu_count() or 1
+
+
+def _maker(options: KernelServerOptions, gpus: Sequence[Gpu], python: str,
+           torch: str) -> Callable[[int], Worker]:
+    """What makes each worker, by its number."""
+    way = working_way()
+    if not gpus:
+        return lambda _: LocalWorker(python, way=way, seconds=options.seconds, capability=options.capability)
+    path = pathlib.Path(options.baselines) if options.baselines else None
+    tables = {name: Baselines(path, name, torch) for name in {gpu.name for gpu in gpus}}
+
+    def make(number: int) -> Worker:
+        gpu = gpus[number]
+        return LocalWorker(python, way=way, seconds=options.seconds, capability=gpu.capability,
+                           gpu=f"cuda:{gpu.number}", baselines=tables[gpu.name])
+    return make

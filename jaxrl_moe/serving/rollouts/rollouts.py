@@ -3,10 +3,9 @@ server's own."""
 import asyncio
 import collections
 import contextlib
-import functools
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jaxrl_moe.foreign_errors import crash
@@ -15,7 +14,7 @@ from jaxrl_moe.serving.envs.sessions import Sessions
 from jaxrl_moe.serving.policy.client import Policy, chat_url
 from jaxrl_moe.serving.rollouts.answer import Room, answer_of, detail_of, failed_of
 from jaxrl_moe.serving.rollouts.bodies import RolloutsBody
-from jaxrl_moe.serving.rollouts.run import Played, play
+from jaxrl_moe.serving.rollouts.own import OwnEpisodes
 from jaxrl_moe.spelling import did_you_mean, quoted
 from jaxrl_moe.types import EnvError, Status, UserError
 
@@ -46,7 +45,7 @@ class Rollouts:
         self.held = 0
         self.ended: collections.Counter[str] = collections.Counter()
         self._task_turns = task_turns
-        self._sessions = sessions
+        self._own = OwnEpisodes(sessions)
         self._allowed = allowed
         self._policy_timeout = policy_timeout
         self._seconds = seconds
@@ -103,34 +102,13 @@ class Rollouts:
                       room: Room, wishes: Mapping[str, Any]) -> dict[str, Any]:
         async with self._at_once:
             try:
-                played = await self._played(row, body, policy, wishes)
+                played = await self._own.play(row, policy, body.max_round or self._task_turns, **wishes)
             except Exception as error:  # the other episodes count all the same
                 failure = _failure(error)
                 self.ended[str(failure.status)] += 1
                 return failed_of(number, failure)
         self.ended[played.ended] += 1
         return detail_of(number, played, room)
-
-    async def _played(self, row: Mapping[str, Any], body: RolloutsBody, policy: Policy,
-                      wishes: Mapping[str, Any]) -> Played:
-        """Plays an episode in a session that ends with it."""
-        try:
-            session = self._sessions.create_own()
-        except UserError as error:
-            raise EnvError(Status.RESET_FAILED, str(error)) from error
-        try:
-            calls = functools.partial(self._in_pool, self._sessions.using, session)
-            return await play(calls, row, policy, body.max_round or self._task_turns, **wishes)
-        finally:  # also where it is cancelled again meanwhile
-            await asyncio.shield(self._in_pool(self._end, session))
-
-    def _end(self, session: int) -> None:
-        with contextlib.suppress(UserError):  # the server is ending, and has ended it
-            self._sessions.end(session, "rolled out")
-
-    def _in_pool(self, call: Callable[..., Any], *arguments: Any) -> "asyncio.Future[Any]":
-        """Makes a call in a thread of the sessions."""
-        return asyncio.get_running_loop().run_in_executor(self._sessions.pool, call, *arguments)
 
 
 def _failure(error: Exception) -> EnvError:

@@ -37,6 +37,7 @@ class Played:
         """A further turn, of so many at most."""
         self.turns.append(len(self.messages))
         self.steps.append(step)
+        self.finish_reason = written.finish_reason
         self.messages += [dict(written.message), *written.answered(step.observation)]
         if step.done:
             self.ended = "truncated" if step.truncated else "done"
@@ -74,8 +75,19 @@ class Played:
         return told
 
 
+@dataclasses.dataclass(frozen=True)
+class Opening:
+    """How an episode begins: with the row's own prompt, in place of the task's instructions, if it has one;
+    and the task's seed."""
+    prompt: Messages = ()
+    seed: int = 0
+
+
+PLAIN = Opening()
+
+
 async def play(calls: Calls, row: Mapping[str, Any], policy: Policy, rounds: int,
-               **sampling: Any) -> Played:
+               opening: Opening = PLAIN, **sampling: Any) -> Played:
     """Plays the episode of a row.
 
     Args:
@@ -83,14 +95,16 @@ async def play(calls: Calls, row: Mapping[str, Any], policy: Policy, rounds: int
       row: which it is.
       policy: whose turns they are.
       rounds: most turns.
+      opening: how it begins.
       sampling: wishes of this episode's alone.
 
     Raises:
       EnvError: the policy or the environment failed.
     """
-    instructions, tools, shown = await _told(Status.RESET_FAILED, calls, functools.partial(_begun, row))
+    begin = functools.partial(_begun, row, opening.seed)
+    instructions, tools, shown = await _told(Status.RESET_FAILED, calls, begin)
     system = [{"role": "system", "content": instructions}] * bool(instructions)
-    played = Played([*system, *map(dict, shown)])
+    played = Played([*map(dict, opening.prompt or system), *map(dict, shown)])
     while not played.ended:
         try:
             turn = await policy.ask(played.messages, tools, **sampling)
@@ -104,8 +118,8 @@ async def play(calls: Calls, row: Mapping[str, Any], policy: Policy, rounds: int
     return played
 
 
-def _begun(row: Mapping[str, Any], session: Session, task: Task) -> tuple[str, Messages, Messages]:
-    return *session.brief(task, row), session.open(task, row)
+def _begun(row: Mapping[str, Any], seed: int, session: Session, task: Task) -> tuple[str, Messages, Messages]:
+    return *session.brief(task, row), session.open(task, row, seed)
 
 
 def _acted(action: Action, session: Session, _: Task) -> Step:

@@ -30,8 +30,9 @@ def test_the_users_own_flags_give_the_numbers_that_they_name():
         "rollout.prompts_per_step": 4, "rollout.group_size": 4, "checkpoint.every": 50, "lora.rank": 0,
         "train.tokens_per_micro_batch": 2 * 4096}
     assert {key: made.values()[key] for key in expected} == expected
-    told = str(made.missing["env.name"])
-    assert "max_turns=3" in told and "kernelbench_multiturn" in told
+    assert made.values()["env.name"] == (
+        "triton_kernels(max_turns=3, measure=true, url='http://127.0.0.1:18188')")
+    assert "env.name" not in made.missing
     listed = {each.key for each in made.unused}
     assert {f"--{line.split()[0][2:]}" for line in seed_texts.SLIME_MODEL.splitlines()} <= listed
     assert {"--loss-mask-type", "--use-native-chat-template"} <= listed
@@ -92,6 +93,14 @@ CASES = [
     ("--dynamic-sampling-filter-path "
      "slime.rollout.filter_hub.dynamic_sampling_filters.check_reward_nonzero_std",
      {"rollout.dynamic_sampling": True}),
+    ("--rm-type kernelbench --gamma 0.4",
+     {"env.name": "triton_kernels(max_turns=1, measure=true, url='http://127.0.0.1:18188')",
+      "algorithm.turn_gamma": None, "data.max_prompt_tokens": 4096}),
+    ("--rollout-task-type kernelbench_multiturn --max-turns 3 --rm-type x --max-tokens-per-gpu 1",
+     {"env.name": "triton_kernels(max_turns=3, measure=true, url='http://127.0.0.1:18188')",
+      "algorithm.returns": "trajectory", "train.tokens_per_micro_batch": 4096 + 3 * 100}),
+    ("--rm-type kernelbench --rollout-max-prompt-len 2000", {"data.max_prompt_tokens": 2000}),
+    ("--rm-type math --max-turns 3", {"env.name": None, "data.max_prompt_tokens": None}),
     ("--use-wandb --wandb-project mine", {"logging.wandb_project": "mine"})]
 
 

@@ -1,9 +1,11 @@
 """All targets by name."""
 from tests.fuzz.targets import (
     adapters,
+    buffers,
     commands,
     envs,
     judges,
+    kernels,
     models,
     rollouts,
     rows,
@@ -13,5 +15,6 @@ from tests.fuzz.targets import (
     settings,
 )
 
-MODULES = (models, adapters, rows, runs, serving, sessions, envs, rollouts, judges, settings, commands)
+MODULES = (models, adapters, rows, runs, serving, sessions, envs, rollouts, judges, kernels, buffers, settings,
+           commands)
 TARGETS = {target.name: target for module in MODULES for target in module.TARGETS}

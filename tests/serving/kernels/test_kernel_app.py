@@ -14,6 +14,7 @@ from jaxrl_moe.envs.kernels.verdicts.verdict import Basis, Fault, Timing, Verdic
 from jaxrl_moe.sandbox.usage import descendants
 from jaxrl_moe.serving.http.bodies import MOST_BYTES
 from jaxrl_moe.serving.kernels.bodies import LONGEST_SOURCE
+from jaxrl_moe.serving.kernels.gpus import Gpu, gpus_of
 from jaxrl_moe.serving.kernels.launch import KernelServerOptions, make_server, versions_of
 from jaxrl_moe.types import EnvError, Status, UserError
 from tests.helpers.kernel_workers import (
@@ -206,19 +207,54 @@ def test_the_server_names_what_its_verdicts_rest_on():
 
 
 @pytest.mark.parametrize("options, named", [
-    ({"gpus": "0"}, "no GPU 0"), ({"gpus": "a"}, "--gpus"), ({"gpus": "0,0"}, "each once"),
-    ({"python": "/no/such/python"}, "--python"), ({"python": "/bin/cat"}, "no Python")])
-def test_options_that_cannot_be_kept_to_are_refused_before_anything_starts(options, named):
+    ({"gpus": "7"}, "no GPU 7"), ({"gpus": "a"}, "--gpus"), ({"gpus": "0,0"}, "each once"),
+    ({"gpus": "0", "workers": 2}, "one worker"), ({"python": "/no/such/python"}, "--python"),
+    ({"python": "/bin/cat"}, "no Python")])
+def test_options_that_cannot_be_kept_are_refused_before_anything_starts(options, named, two_gpus, versions):
     with pytest.raises(UserError, match=named):
-        make_server(KernelServerOptions(**options))
+        make_server(KernelServerOptions(**({"python": str(versions)} | options)))
+
+
+def test_gpus_are_those_that_the_driver_tells_of(two_gpus):
+    first, second = gpus_of("0, 1")
+    assert first == Gpu(0, "NVIDIA H100 80GB HBM3", 90) and second == Gpu(1, "NVIDIA B200", 100)
+    assert gpus_of("1") == [second] and gpus_of("") == []
+    two_gpus("echo no devices; exit 9")
+    with pytest.raises(UserError, match="no devices"):
+        gpus_of("0")
+    two_gpus("echo what")
+    with pytest.raises(UserError, match="what"):
+        gpus_of("0")
+
+
+@pytest.fixture
+def two_gpus(tmp_path, monkeypatch):
+    """A driver's program; it may be given another script."""
+    def tells(script):
+        path = tmp_path / "bin" / "nvidia-smi"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+    tells("echo '0, NVIDIA H100 80GB HBM3, 9.0'; echo '1, NVIDIA B200, 10.0'")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    return tells
+
+
+@pytest.fixture
+def versions(tmp_path):
+    """An interpreter that says that it has all."""
+    return interpreter(tmp_path / "whole", torch="2.13.0", triton="3.9.0")
+
+
+def interpreter(path, **has):
+    path.write_text(f"#!/bin/sh\necho '{json.dumps(has)}'\n")
+    path.chmod(0o755)
+    return path
 
 
 def test_an_interpreter_without_triton_is_refused_with_the_extra_to_install(tmp_path):
-    bare = tmp_path / "python"
-    bare.write_text(f"#!/bin/sh\necho '{json.dumps({'torch': '2.13.0', 'triton': ''})}'\n")
-    bare.chmod(0o755)
     with pytest.raises(UserError, match="kernels"):
-        versions_of(str(bare))
+        versions_of(str(interpreter(tmp_path / "bare", torch="2.13.0", triton="")))
 
 
 @contextlib.contextmanager

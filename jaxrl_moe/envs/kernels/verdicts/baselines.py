@@ -53,25 +53,25 @@ class Baselines:
       path: of the JSON file, which is made if it is not there; None: they are kept in memory.
       gpu: its name, as "NVIDIA H100 80GB HBM3".
       torch: its version.
-      measure: measures a problem, in the process that asks; whatever exception it raises is why there is no
-        baseline.
 
     Raises:
       UserError: the file is none such.
     """
 
-    def __init__(self, path: pathlib.Path | None, gpu: str, torch: str, measure: Measure):
+    def __init__(self, path: pathlib.Path | None, gpu: str, torch: str):
         self._path = path
         self._where = [gpu, torch]
-        self._measure = measure
         self._door = threading.Lock()
         self._measuring: dict[str, threading.Lock] = {}
         self._table: dict[str, Baseline] = {}
         self._read()
 
-    def get(self, problem: Judged) -> Baseline:
-        """What is known of a problem, or is measured now. What cannot be measured is not kept, and is tried
-        again when it is asked for again.
+    def get(self, problem: Judged, measure: Measure) -> Baseline:
+        """What is known of a problem, or is measured now, once for all who ask meanwhile. What cannot be
+        measured is not kept, and is tried again when it is asked for again.
+
+        Args:
+          measure: measures it; whatever exception it raises is why there is no baseline.
 
         Raises:
           UserError: the file cannot be written.
@@ -83,17 +83,10 @@ class Baselines:
             known = self._table.get(key)
             if known is not None:
                 return known
-            measured = self._measured(problem)
+            measured = _measured(problem, measure)
             if not measured.missing:
                 self._keep(key, measured)
             return measured
-
-    def _measured(self, problem: Judged) -> Baseline:
-        try:
-            return self._measure(problem)
-        except Exception as error:  # told to whoever asked, with the verdict
-            why = cut(escaped(f"{type(error).__name__}: {error}"), LONGEST_REASON)
-            return Baseline(None, None, f"the reference could not be timed: {why}")
 
     def _key(self, problem: Judged) -> str:
         sizes = [dict(sorted(each.items())) for each in problem.sizes]
@@ -132,3 +125,11 @@ class Baselines:
                                    for key, each in sorted(self._table.items())}
         with whole_file(self._path) as path:
             path.write_text(json.dumps({"format": FORMAT, "baselines": rows}, indent=1) + "\n")
+
+
+def _measured(problem: Judged, measure: Measure) -> Baseline:
+    try:
+        return measure(problem)
+    except Exception as error:  # told to whoever asked, with the verdict
+        why = cut(escaped(f"{type(error).__name__}: {error}"), LONGEST_REASON)
+        return Baseline(None, None, f"the reference could not be timed: {why}")

@@ -47,7 +47,6 @@ class RemoteJudge:
         self._has_key = bool(key)
         self._trials = trials
         self._asked: dict[str, Any] = {} if timed is None else {"measure_performance": timed}
-        self._asked |= {"num_perf_trials": trials.timed} if trials and trials.timed else {}
         self._over = threading.Event()
         self._connection = Connection(seconds, patience, key)
 
@@ -70,9 +69,10 @@ class RemoteJudge:
 
     def verdict(self, problem: Judged, source: str, seed: int) -> Verdict:
         """As Judge."""
-        correct = self._trials.correct if self._trials else problem.trials
+        trials = self._trials or Trials(problem.trials, problem.timed)
         body = {"original_model_src": problem.source, "custom_model_src": source, "seed_num": seed,
-                "num_correct_trials": correct, **self._asked}
+                "num_correct_trials": trials.correct, **self._asked}
+        body |= {"num_perf_trials": trials.timed} if trials.timed else {}
         body |= {"sizes": [dict(each) for each in problem.sizes]} if problem.sizes else {}
         body |= {"torch_operators": True} if problem.torch_operators else {}
         try:

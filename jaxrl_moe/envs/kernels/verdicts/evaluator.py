@@ -1,9 +1,10 @@
 """Judges a candidate: fresh inputs from the reference's sandbox, the candidate's output from its own,
 compared here."""
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from jaxrl_moe.envs.kernels.verdicts.checks import check_call, expect, launches_of_answer, sound
 from jaxrl_moe.envs.kernels.verdicts.compare import difference
+from jaxrl_moe.envs.kernels.verdicts.inductor import plain
 from jaxrl_moe.envs.kernels.verdicts.static import ENTRY, refusals
 from jaxrl_moe.envs.kernels.verdicts.timing import ClockError, FailedError, Milliseconds, timed
 from jaxrl_moe.envs.kernels.verdicts.trial import FoundError, Judged, Trial
@@ -13,6 +14,7 @@ from jaxrl_moe.sandbox.records import Cause
 from jaxrl_moe.types import UserError
 
 MOST_BYTES = 2**28   # of the arrays of one call
+MOST_ELEMENTS = 2**14  # of inputs, weights and output, where an interpreter runs them
 MOST_LAUNCHES = 32   # kinds of launches that are compiled
 _FAULTS = {Cause.TIME: Fault.TIMED_OUT, Cause.CPU: Fault.TIMED_OUT, Cause.MEMORY: Fault.MEMORY,
            Cause.PROCESSES: Fault.MEMORY}
@@ -39,7 +41,7 @@ class Evaluator:
         self._basis = Basis.INTERPRETER if candidate.device == "cpu" else Basis.DEVICE
 
     def verdict(self, problem: Judged, source: str, seed: int) -> Verdict:
-        """What is said of a candidate's source.
+        """What is said of a candidate's source; of one in Inductor's form, of what it is in plain Triton.
 
         Args:
           seed: of weights, and with both sources of inputs.
@@ -48,6 +50,7 @@ class Evaluator:
           UserError: the problem's own file cannot be run.
           SandboxError, OSError: the processes cannot be started.
         """
+        source = plain(source)
         wrong = refusals(source)
         if wrong:
             return Verdict(Basis.SOURCE, fault=Fault.REFUSED, message="\n".join(wrong))
@@ -98,7 +101,7 @@ class Evaluator:
 
     def _try(self, trial: Trial, reference: Warmed, candidate: Warmed) -> None:
         expect(candidate.ask("begin", 0, source=trial.source, entry=ENTRY), trial)
-        shapes = trial.problem.sizes or [{}]
+        shapes = self._shapes(trial.problem, reference, trial.seed)
         trials = max(trial.problem.trials, len(shapes))
         for number in range(trials):
             if number < len(shapes):  # afterwards the last shape again
@@ -112,6 +115,17 @@ class Evaluator:
             raise FoundError(Fault.DECOY, "The output is right even where no kernel runs: the kernels "
                              "must do "
                          "the work.")
+
+    def _shapes(self, problem: Judged, reference: Warmed, seed: int) -> Sequence[Mapping[str, int]]:
+        """The problem's; on a GPU its file's own too; where it names none, such as an interpreter can
+        take."""
+        if self._basis == Basis.DEVICE:
+            return [*problem.sizes, {}]
+        if problem.sizes:
+            return problem.sizes
+        fitting = reference.ask("fit", 0, source=problem.source, seed=seed, elements=MOST_ELEMENTS)
+        sound(fitting)
+        return fitting.head["sizes"]
 
     def _time(self, trial: Trial, reference: Warmed, candidate: Warmed) -> None:
         """After it was right: with fresh inputs for each call, and each output compared."""

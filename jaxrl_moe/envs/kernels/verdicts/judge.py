@@ -13,7 +13,7 @@ class Trials:
     Attributes:
       correct: fresh inputs that it must be right for, all of them; at least one for each of the problem's
         sizes.
-      timed: calls that are timed, on a GPU; 0: it is not timed.
+      timed: calls that are timed where it is right, on a GPU; 0: none.
 
     Raises:
       ValueError: there is none to be right for, or fewer than none to be timed.

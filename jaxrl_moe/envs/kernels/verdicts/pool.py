@@ -27,8 +27,7 @@ class Pool:
       workers: candidates that are judged at once.
       python: an interpreter that has torch and Triton.
       seconds: that a candidate may take in all.
-      trials: how often a candidate is called where the call does not say; None: as the problem says, and
-        nothing is timed.
+      trials: how often a candidate is called where the call does not say; None: as the problem says.
       capability: of the GPU that kernels are compiled for, as 90; 0: nothing is compiled.
       way: how the processes are shut in; None: the first way that works.
       make: makes each worker, by its number; None: such as judge under Triton's interpreter.
@@ -95,7 +94,7 @@ class Pool:
           NoGpuError: it is to be timed, and there is no GPU.
           UserError: there is no such GPU.
         """
-        trials = trials or self._trials or Trials(problem.trials)
+        trials = trials or self._trials or Trials(problem.trials, problem.timed)
         if gpu and gpu not in self.gpus:
             raise UserError(f"There is no GPU {gpu!r} here; there is: {named(self.gpus)}.")
         if trials.timed and not self.gpus:

@@ -11,7 +11,7 @@ erf exp exp2 expm1 flatten flip floor fmod gather ge greater gt index_select isf
 logaddexp logical_and logical_not logical_or logsumexp lt masked_fill matmul max maximum mean median min minimum mm movedim mul
 multiply mv narrow ne neg norm numel outer permute pow prod reciprocal relu remainder repeat_interleave reshape roll round rsqrt
 scatter scatter_add select selu sigmoid sign sin sinh softmax log_softmax sort split sqrt square squeeze stack std std_mean sub
-sum swapaxes t tan tanh tile topk transpose tril triu trunc unbind unflatten unsqueeze var var_mean vstack hstack vdot where"""
+sum swapaxes t tan tanh tile topk transpose tril triu trunc unbind unflatten unsqueeze as_strided var var_mean vstack hstack vdot where"""
 _REST = """Tensor device dtype Size finfo iinfo no_grad inference_mode is_tensor is_floating_point promote_types result_type
 contiguous_format channels_last preserve_format strided inf nan pi e nn cuda broadcast_shapes"""
 

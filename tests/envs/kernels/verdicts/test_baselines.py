@@ -1,6 +1,7 @@
 """Baselines are measured once for each problem, GPU and version of torch; one that is missing says why."""
 import concurrent.futures
 import dataclasses
+import functools
 import json
 
 import pytest
@@ -30,23 +31,23 @@ class Clock:
 
 def test_a_problem_is_measured_once_and_another_by_itself():
     clock = Clock()
-    table = Baselines(None, "H100", "2.13", clock)
-    first = table.get(PROBLEM)
-    assert first == Baseline(1.0, 0.5) == table.get(PROBLEM)
+    table = Baselines(None, "H100", "2.13")
+    first = table.get(PROBLEM, clock)
+    assert first == Baseline(1.0, 0.5) == table.get(PROBLEM, clock)
     same = Judged("a problem", ({"COLUMNS": 4, "ROWS": 3},), trials=9)  # it is the same reference
-    assert table.get(same) == first
-    assert [table.get(each).eager_ms for each in OTHERS] == [2.0, 3.0, 4.0]
+    assert table.get(same, clock) == first
+    assert [table.get(each, clock).eager_ms for each in OTHERS] == [2.0, 3.0, 4.0]
     assert clock.measured == [PROBLEM, *OTHERS]
 
 
 def test_a_file_keeps_them_for_the_same_gpu_and_the_same_torch(tmp_path):
     path = tmp_path / "baselines.json"
-    assert Baselines(path, "H100", "2.13", Clock()).get(PROBLEM) == Baseline(1.0, 0.5)
+    assert Baselines(path, "H100", "2.13").get(PROBLEM, Clock()) == Baseline(1.0, 0.5)
     again = Clock()
-    assert Baselines(path, "H100", "2.13", again).get(PROBLEM) == Baseline(1.0, 0.5) and not again.measured
+    assert Baselines(path, "H100", "2.13").get(PROBLEM, again) == Baseline(1.0, 0.5) and not again.measured
     for gpu, torch in (("H200", "2.13"), ("H100", "2.14")):
         other = Clock()
-        Baselines(path, gpu, torch, other).get(PROBLEM)
+        Baselines(path, gpu, torch).get(PROBLEM, other)
         assert other.measured == [PROBLEM]
     assert len(json.loads(path.read_text())["baselines"]) == 3
 
@@ -54,39 +55,45 @@ def test_a_file_keeps_them_for_the_same_gpu_and_the_same_torch(tmp_path):
 def test_what_cannot_be_measured_says_why_and_is_tried_again(tmp_path):
     path = tmp_path / "baselines.json"
     clock = Clock(RuntimeError("CUDA out of memory"))
-    table = Baselines(path, "H100", "2.13", clock)
+    table = Baselines(path, "H100", "2.13")
     for count in (1, 2):
-        got = table.get(PROBLEM)
+        got = table.get(PROBLEM, clock)
         assert (got.eager_ms, got.compiled_ms) == (None, None) and "CUDA out of memory" in got.missing
         assert len(clock.measured) == count
     assert not path.exists()
     clock.error = None
-    assert table.get(PROBLEM) == Baseline(3.0, 1.5)
+    assert table.get(PROBLEM, clock) == Baseline(3.0, 1.5)
 
 
 def test_half_a_baseline_is_told_and_not_kept():
     half = Baseline(2.0, None, "torch.compile fails")
     told = [half, Baseline(2.0, 1.0)]
-    table = Baselines(None, "H100", "2.13", lambda problem: told.pop(0))
-    assert table.get(PROBLEM) == half
-    assert table.get(PROBLEM) == Baseline(2.0, 1.0) == table.get(PROBLEM)
+    table = Baselines(None, "H100", "2.13")
+
+    def measure(problem):
+        return told.pop(0)
+    assert table.get(PROBLEM, measure) == half
+    assert table.get(PROBLEM, measure) == Baseline(2.0, 1.0) == table.get(PROBLEM, measure)
 
 
 def test_several_who_ask_at_once_and_several_files_users_lose_nothing(tmp_path):
     path = tmp_path / "baselines.json"
     clocks = [Clock(), Clock()]
-    tables = [Baselines(path, "H100", "2.13", clock) for clock in clocks]
+    tables = [Baselines(path, "H100", "2.13") for _ in clocks]
+
+    def get(place, problem):
+        return tables[place].get(problem, clocks[place])
     problems = [Judged(str(number)) for number in range(12)]
     with concurrent.futures.ThreadPoolExecutor(8) as threads:
-        got = list(threads.map(tables[0].get, problems * 3))
-        list(threads.map(tables[1].get, problems[:3]))
-        list(threads.map(lambda number: tables[number % 2].get(Judged(f"both {number}")), range(10)))
+        got = list(threads.map(functools.partial(get, 0), problems * 3))
+        list(threads.map(functools.partial(get, 1), problems[:3]))
+        list(threads.map(lambda number: get(number % 2, Judged(f"both {number}")), range(10)))
     assert sorted(map(id, clocks[0].measured[:12])) == sorted(map(id, problems))
     assert got[:12] == got[12:24] == got[24:]
     fresh = Clock()
-    third = Baselines(path, "H100", "2.13", fresh)
+    third = Baselines(path, "H100", "2.13")
     for problem in [*problems, *(Judged(f"both {number}") for number in range(10))]:
-        third.get(problem)
+        third.get(problem, fresh)
     assert not fresh.measured
 
 
@@ -104,12 +111,12 @@ def test_a_file_that_is_none_of_ours_is_refused_and_left_as_it_is(tmp_path, text
     path = tmp_path / "baselines.json"
     path.write_text(text)
     with pytest.raises(UserError, match=r"baselines\.json"):
-        Baselines(path, "H100", "2.13", Clock())
+        Baselines(path, "H100", "2.13")
     assert path.read_text() == text
 
 
 def test_a_file_that_cannot_be_written_is_an_error_in_words(tmp_path):
     (tmp_path / "file").write_text("")
-    table = Baselines(tmp_path / "file" / "baselines.json", "H100", "2.13", Clock())
+    table = Baselines(tmp_path / "file" / "baselines.json", "H100", "2.13")
     with pytest.raises(UserError, match="cannot be kept"):
-        table.get(PROBLEM)
+        table.get(PROBLEM, Clock())

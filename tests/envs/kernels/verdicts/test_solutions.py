@@ -1,32 +1,15 @@
 """All problems through the judge: their solutions are right, and are not with a fault of any class."""
-import ast
-import pathlib
-
 import pytest
 
-from jaxrl_moe.envs.kernels.verdicts.trial import Judged
 from tests.helpers.kernel_faults import FAULTS, planted
 from tests.helpers.kernel_judges import NEEDED, evaluator
-
-PROBLEMS = pathlib.Path(__file__).parents[4] / "jaxrl_moe" / "envs" / "kernels" / "problems"
-NAMES = sorted(str(path.relative_to(PROBLEMS).with_suffix("")) for path in PROBLEMS.glob("level*/*.py"))
+from tests.helpers.kernel_sets import NAMES, problem, solution
 
 
 @pytest.fixture(scope="module")
 def judge():
     with evaluator(seconds=120.0) as made:
         yield made
-
-
-def problem(name):
-    source = (PROBLEMS / f"{name}.py").read_text()
-    values = {node.targets[0].id: node.value for node in ast.parse(source).body
-              if isinstance(node, ast.Assign)}
-    return Judged(source, (ast.literal_eval(values["SMALL"]), *ast.literal_eval(values["VARIANTS"])))
-
-
-def solution(name):
-    return (PROBLEMS / "solutions" / f"{name}.py").read_text()
 
 
 @NEEDED

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 import bfloat16
 import frames
+import libdevice
 import torch
 import triton
 import triton.language as tl
@@ -145,6 +146,7 @@ def warm(device: str) -> None:
     """Has what is imported late imported now."""
     if device == "cpu":
         bfloat16.mend()
+        libdevice.mend()
         pretend()
         with Watch():
             poisoned(torch.empty(1)).add(1)

@@ -76,7 +76,8 @@ class Launcher:
     Attributes:
       watch: that is told of them; None: they are not looked at.
       runs: whether they do anything; else outputs stay as they were allocated.
-      call: number of the call, from 0, by which a configuration of triton.autotune is chosen where none can be
+      call: number of the call, from 0, by which a configuration of triton.autotune is chosen where none can
+        be
         timed: each in its turn, so that all have been seen after as many calls.
     """
 

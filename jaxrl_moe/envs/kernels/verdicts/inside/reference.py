@@ -4,6 +4,7 @@ import pathlib
 import traceback
 from typing import Any, BinaryIO
 
+import fit
 import frames
 import problem
 import torch
@@ -29,6 +30,10 @@ class Reference:
         self._compiled = None
         sent: list[bytes] = []
         return {"arguments": values.told(arguments, sent)}, sent
+
+    def fit(self, head: dict[str, Any], parts: list[bytes]) -> Said:
+        """Sizes that an interpreter can take, see fit.py."""
+        return {"sizes": fit.sizes(head["source"], head["seed"], head["elements"])}, []
 
     def trial(self, head: dict[str, Any], parts: list[bytes]) -> Said:
         """Inputs, and the output for them."""
@@ -60,7 +65,7 @@ class Reference:
 def serve(reading: BinaryIO, writing: BinaryIO, folder: pathlib.Path, device: str) -> None:
     """Answers messages until one says that it is the last."""
     reference = Reference(device)
-    calls = {name: getattr(reference, name) for name in ("begin", "trial", "place", "go", "tell")}
+    calls = {name: getattr(reference, name) for name in ("begin", "fit", "trial", "place", "go", "tell")}
     while (message := frames.read(reading, MOST)) and message[0]["call"] != "end":
         head, parts = message
         try:
