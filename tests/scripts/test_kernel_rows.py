@@ -1,6 +1,7 @@
 """The script that writes rows of kernels: what it writes and says, and what it refuses."""
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -30,3 +31,15 @@ def test_problems_without_a_solution_are_no_conversations_and_it_says_so_in_one_
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "kernelbench/level1/1_Twice has no solution" in " ".join(done.stderr.split())
     assert not (tmp_path / "rows.jsonl").exists()
+
+
+def test_the_commands_of_the_page_and_of_the_recipes_have_the_scripts_options():
+    script = (ROOT / "scripts" / "kernel_rows.py").read_text()
+    own = set(re.findall(r'(?:define_\w+|DEFINE_\w+)\("(\w+)"', script))
+    pages = [ROOT / "docs" / "kernels.md", *(ROOT / "configs" / "kernels").glob("*.py"),
+             ROOT / "scripts" / "kernel_rows.py"]
+    text = "".join(page.read_text() for page in pages)
+    commands = re.findall(r"python scripts/kernel_rows.py (.*)", text)
+    assert len(commands) > 9
+    for command in commands:
+        assert set(re.findall(r"--(\w+)", command)) <= own, command
