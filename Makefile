@@ -21,7 +21,7 @@ STEPS ?=
 ADAPTERS ?= openenv verifiers reasoning-gym mcp
 
 .PHONY: help quickstart quickstart-agents test test-slow test-jax011 test-engines soak crowd envs-crowd envs-jvms kills kills-judged
-.PHONY: learn learn-games learn-judges adapters env-adapters alfworld test-sky target lint clean
+.PHONY: learn learn-games learn-judges learn-kernels adapters env-adapters alfworld test-sky target lint clean
 
 help:
 	@echo "make quickstart   set up $(VENV), train a small MoE from scratch with SFT and GRPO (6 minutes on 2 cores)"
@@ -44,6 +44,7 @@ help:
 	@echo "make kills-judged a run that people judge, while run, judge server and page are killed in turn: some minutes; a section of"
 	@echo "                  benchmarks/judged.md"
 	@echo "make learn-judges a judge's rubric as the only reward, two seeds: seven minutes on 2 idle cores"
+	@echo "make learn-kernels  kernels made of choices, judged by a real evaluation server: two seeds, benchmarks/kernel_learning.md"
 	@echo "make learn-games  TextCraft, BabyAI, both in one run, ScienceWorld: two seeds, the first two over servers too, hours on 2 cores"
 	@echo "make learn        every algorithm learns the quickstart's task, three seeds: about 50 minutes on 2 idle cores, and it goes"
 	@echo "                  on where it was stopped; SEEDS=0,1 RECIPES=gspo,dapo STEPS=60 for a part. Table and curves go to"
@@ -113,6 +114,9 @@ learn-games: $(VENV)/.installed-agents
 
 learn-judges: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.judges
+
+learn-kernels: $(VENV)/.installed-test
+	$(BIN)/python -m benchmarks.kernel_learning
 
 adapters: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.adapters

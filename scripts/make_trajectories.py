@@ -29,7 +29,7 @@ from jaxrl_moe.types import UserError
 ENV = define_text("env", "", "the environment that an oracle plays, with its settings in brackets, as in "
                              "env.name")
 COUNT = define_number("count", 100, "of episodes that succeed", 1)
-OUT = define_path("out", None, "the file to write, .jsonl or .json (required)")
+OUT = define_path("out", None, "the file to write, .jsonl, .json or .parquet (required)")
 SEED = define_number("seed", 0, "decides which episodes, and their order")
 SPLIT = flags.DEFINE_enum("split", "train", SPLITS, "which episodes; the two share none")
 FORMAT = flags.DEFINE_enum("format", "messages", [*forms.FORMS], "of the rows: messages of chat templates, "

@@ -1,5 +1,5 @@
-"""Serves a model, an environment, a task app, judges or a rollout buffer over HTTP; see its commands' own
---help.
+"""Serves a model, an environment, a task app, judges, verdicts on kernels, or a rollout buffer over HTTP; see
+its commands' own --help.
 
     python scripts/serve.py --model=runs/quickstart/model
     python scripts/serve.py env --name=textcraft
@@ -16,7 +16,7 @@ from jaxrl_moe.spelling import did_you_mean, quoted
 from jaxrl_moe.types import UserError
 
 # modules of jaxrl_moe.serving.commands, with a hyphen for each underscore
-COMMANDS = ("model", "env", "task-app", "judge", "judge-page", "buffer")
+COMMANDS = ("model", "env", "task-app", "judge", "judge-page", "kernels", "buffer")
 
 
 def taken_command() -> str:

@@ -49,6 +49,8 @@ from tests.helpers.fake_alfworld import python_of
 from tests.helpers.fake_server import FakeServer
 from tests.helpers.fake_task_app import FakeTaskApp, ModelsOnly
 from tests.helpers.games import Guessing
+from tests.helpers.json_server import json_server
+from tests.helpers.kernels import PROBLEM, RIGHT, WRONG, ScriptedJudge, code, judged_by
 from tests.helpers.rollout_servers import answering
 from tests.helpers.scripted_engine import PARAMS, PROMPTS, ScriptedEngine, ScriptedTask
 from tests.helpers.tiny_models import make_checkpoint, make_tokenizer
@@ -181,6 +183,12 @@ def alfworld():
     return make_task(f"alfworld(games='small', python='{python_of(pathlib.Path(tempfile.mkdtemp()))}')")
 
 
+def kernels(name):
+    """A task over a fake evaluation server, which ends with the process."""
+    url, _ = LASTING.enter_context(json_server(lambda *_: {"basis": "interpreter"}))
+    return make_task(f"{name}(url='{url}')")
+
+
 def rollouts():
     """A task over a fake server of POST /rollouts, which ends with the process."""
     url, _ = LASTING.enter_context(answering({"details": [{"id": 0, "reward": 1}]}))
@@ -214,6 +222,10 @@ CASES = {  # class: its object, as a function of the test's fixtures
     "WebShop": lambda *_: make_task("webshop(products=20)"),
     "WebShopEpisode": lambda *_: make_task("webshop(products=20)").open({"id": 0}, 0),
     "AgentGym": lambda *_: gym(), "RemoteEpisode": lambda *_: gym().open({"id": 0}, 0),
+    "TritonKernels": lambda *_: kernels("triton_kernels"),
+    "TritonChoices": lambda *_: kernels("triton_choices"),
+    "KernelEpisode": lambda *_: judged_by(make_task("triton_kernels"), ScriptedJudge(WRONG, RIGHT)).open(
+        {"label": PROBLEM}, 0),
     "Walk": lambda *_: Walk(), "Walking": lambda *_: Walk().open({"answer": 1}, 0),
     "Guessing": lambda *_: Guessing(), "GuessingGame": lambda *_: Guessing().open({"id": 3}, 0),
     "OneStep": lambda *_: make_task("gsm8k").open({"answer": "#### 3"}, 0),
@@ -227,7 +239,7 @@ PLAYED = {"TextCraftEpisode": ("get 1 flower", "craft 1 blue dye using 1 flower"
           "AlfWorldEpisode": ("look", "open door 1"),
           "SciWorldEpisode": ("Action: look around", "Action: focus on egg parrot"),
           "WebShopEpisode": ("search[dorvane dress]", "click[ours000000]", "click[buy now]"),
-          "Walking": ("aa", "bb", "cc"),
+          "Walking": ("aa", "bb", "cc"), "KernelEpisode": (code("first").text, code("second").text),
           "AdapterEpisode": ("Action: 1", "Action: 2"),
           "RemoteEpisode": ("inventory", "craft 4 stick using 2 planks")}  # else one answer is all
 
@@ -283,7 +295,7 @@ def use_engine(engine, params):
 
 def use_task(task, params):
     answer = 3 if isinstance(task._watched, WordProblems) else "#### 3"
-    row = {"answer": answer, "index": 0, "id": 0, "seed": 0, "env": "game"}
+    row = {"answer": answer, "index": 0, "id": 0, "seed": 0, "env": "game", "label": PROBLEM}
     action = Action("#### 3", 4, False)
     assert task.check_row(row, 0) is None and {task.concurrent, task.deterministic} <= {True, False}
     with pytest.raises((UserError, AssertionError)):

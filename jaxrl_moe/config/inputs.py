@@ -17,7 +17,8 @@ _GENERATED = {
     "alfworld": "rooms of our own in ALFWorld's rules, of seed, and how an expert plays them (make alfworld)",
     "alfworld_terse": "small ones that are won in eight turns, with answers that are the command alone",
     "webshop": "goals of our own small shop, of seed, and how an oracle buys what they ask for",
-    "webshop_terse": "the same, with answers that are the command alone"}
+    "webshop_terse": "the same, with answers that are the command alone",
+    "kernel_choices": "kernels that are a few choices, and the attempts of pupils, of seed"}
 _DTYPES = {"": "float32 on CPU, bfloat16 elsewhere", "float32": "", "bfloat16": ""}
 
 

@@ -16,6 +16,12 @@ _TRANSPORTS = {
     "capacity": "drops what exceeds capacity_factor",
     "auto": "gather"}
 
+_LOSS_MASKS = {
+    "conversation": "the whole as the chat template writes it, which must not rewrite turns once others "
+                    "follow",
+    "qwen": "message by message, so that earlier turns keep their reasoning and all are trained in one "
+            "sequence; without tools"}
+
 
 def _axis(default: int, meaning: str) -> Any:
     return setting(default, meaning, at_least=-1, unit="devices")
@@ -119,6 +125,7 @@ class SftSection:
     max_tokens: int = setting(1024, "longest conversation; longer ones are left out, and counted",
                               at_least=2, unit="tokens")
     learning_rate: float = setting(1e-3, "of SFT, in place of optimizer.learning_rate", at_least=0)
+    loss_mask: str = setting("conversation", "how conversations become sequences", choices=_LOSS_MASKS)
     full: bool = setting(True, "train all weights; false: the adapters of the lora section")
     eval_every: int = setting(0, "steps between evaluations; 0: only at the end", at_least=0, unit="steps")
     stop_at_accuracy: float = setting(0.0, "end early once sampled held-out accuracy reaches this; 0: never",

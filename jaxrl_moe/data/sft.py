@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxrl_moe.config import SftSection
 from jaxrl_moe.data.conversations import remove_calculator_spans, row_messages
+from jaxrl_moe.data.message_turns import mask_messages
 from jaxrl_moe.data.prompts import is_bare, reach_note, spelt_note
 from jaxrl_moe.data.rows import DataError, Row, read_files
 from jaxrl_moe.data.tokenizer import Tokenizer
@@ -16,6 +17,8 @@ __all__ = [
     "Conversation", "ConversationReport", "load_conversations", "mask_conversation",
     "remove_calculator_spans", "row_messages"
 ]
+
+LOSS_MASKS = {"conversation": mask_conversation, "qwen": mask_messages}  # by sft.loss_mask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,9 +62,10 @@ def load_conversations(section: SftSection, tokenizer: Tokenizer, *, split: str 
     read = read_files(section.conversation_files or {"": ""}, split)
     rows = [row for each in read.values() for row in each]
     chats = [row_messages(row, system_prompt, suffix) for row in rows]
+    mask = LOSS_MASKS[section.loss_mask]
     every = [
-        mask_conversation(chat.messages, chat.trained, tokenizer, row.where, tools=chat.tools,
-                          variables=chat.variables) for row, chat in zip(rows, chats)
+        mask(chat.messages, chat.trained, tokenizer, row.where, tools=chat.tools, variables=chat.variables)
+        for row, chat in zip(rows, chats)
     ]
     kept = [conversation for conversation in every if len(conversation.ids) <= section.max_tokens]
     trained = sum(int(conversation.loss_mask.sum()) for conversation in kept)

@@ -35,12 +35,14 @@ def mask_conversation(messages: Sequence[Message], trained: Sequence[bool], toke
     try:
         turns = _Turns(messages, tokenizer, where, tools, variables)
         spans = [turns.span(number) for number, train in enumerate(trained) if train]
-        return _masked(turns.text, spans, tokenizer)
+        return masked(turns.text, spans, tokenizer)
     except TokenizerError as error:
         raise DataError(f"{where}: {error}") from error
 
 
-def _masked(text: str, spans: Sequence[tuple[int, int]], tokenizer: Tokenizer) -> Conversation:
+def masked(text: str, spans: Sequence[tuple[int, int]], tokenizer: Tokenizer) -> Conversation:
+    """Tokenises a hidden text, in which what lies within the spans is trained; each span is tokenised as a
+    model goes on after the ids of what stands before it."""
     edges = [0, *(edge for span in spans for edge in span), len(text)]
     pieces = [tokenizer.encode_hidden(text[start:end], text[:start]) for start, end in zip(edges, edges[1:])]
     masks = [np.full(len(ids), number % 2, np.int32) for number, ids in enumerate(pieces)]

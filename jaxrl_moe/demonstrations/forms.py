@@ -77,9 +77,9 @@ FORMS: Mapping[str, Form] = {"messages": Form(messages_row, messages_prompt),
 
 def check_out(out: pathlib.Path) -> None:
     """Raises UserError for a file that cannot be written anew."""
-    if out.suffix not in (".jsonl", ".json"):
-        raise UserError(f"--out = {str(out)!r} is of no known form: name it .jsonl (a row a line) or "
-                        ".json (one list).")
+    if out.suffix not in (".jsonl", ".json", ".parquet"):
+        raise UserError(f"--out = {str(out)!r} is of no known form: name it .jsonl (a row a line), "
+                        ".json (one list) or .parquet.")
     if out.exists():
         raise UserError(f"--out = {str(out)!r} is there already: give another name, or move it away.")
     if not out.parent.is_dir():
@@ -87,11 +87,27 @@ def check_out(out: pathlib.Path) -> None:
 
 
 def write_rows(out: pathlib.Path, rows: Iterable[Row]) -> None:
-    """Writes a data file, whole or not at all: .json as one list, .jsonl a row a line."""
-    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
-    text = "[\n" + ",\n".join(lines) + "\n]\n" if out.suffix == ".json" else "".join(
-        f"{line}\n" for line in lines)
+    """Writes a data file, whole or not at all: .json as one list, .jsonl a row a line, or .parquet."""
+    data = _parquet(list(rows)) if out.suffix == ".parquet" else _text(out, rows).encode()
     try:
-        log_files.replace(out, text.encode())
+        log_files.replace(out, data)
     except OSError as error:
         raise UserError(f"{out} cannot be written: {error}.") from error
+
+
+def _text(out: pathlib.Path, rows: Iterable[Row]) -> str:
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    if out.suffix == ".json":
+        return "[\n" + ",\n".join(lines) + "\n]\n"
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _parquet(rows: list[Row]) -> bytes:
+    import pyarrow
+    import pyarrow.parquet
+    sink = pyarrow.BufferOutputStream()
+    try:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), sink)
+    except pyarrow.ArrowException as error:
+        raise UserError(f"The rows do not fit into one table: {error}. Name the file .jsonl.") from error
+    return sink.getvalue().to_pybytes()

@@ -14,6 +14,8 @@ from jaxrl_moe.envs.adapters.verifiers import VerifiersTask
 from jaxrl_moe.envs.agent import AgentTask
 from jaxrl_moe.envs.factories import Factory, defaults, imported, makers, problems, shown
 from jaxrl_moe.envs.gsm8k import Gsm8k
+from jaxrl_moe.envs.kernels.choices.task import TritonChoices
+from jaxrl_moe.envs.kernels.task import TritonKernels
 from jaxrl_moe.envs.math import Mathematics
 from jaxrl_moe.envs.mixture import Mixture
 from jaxrl_moe.envs.remote.agentgym import AgentGym
@@ -55,6 +57,8 @@ TASKS: dict[str, Factory] = {
     "webshop": WebShop,
     "alfworld": AlfWorld,
     "sciworld": SciWorld,
+    "triton_kernels": TritonKernels,
+    "triton_choices": TritonChoices,
     "openenv": OpenEnvTask,
     "verifiers": VerifiersTask,
     "reasoning_gym": ReasoningGymTask,

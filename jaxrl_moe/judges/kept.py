@@ -3,8 +3,10 @@ import json
 import pathlib
 import sqlite3
 import threading
+from collections.abc import Callable
+from typing import Any
 
-from jaxrl_moe.judges.records import Verdict, verdict_of, verdict_plain
+from jaxrl_moe.judges.records import verdict_of, verdict_plain
 from jaxrl_moe.judges.wal import write_ahead
 from jaxrl_moe.outside import parse
 from jaxrl_moe.types import UserError
@@ -20,12 +22,17 @@ class KeptVerdicts:
 
     Args:
       path: of the file, which is made if it is not there; empty: they are kept in memory.
+      plain, read: a verdict as JSON, and back, with words for where it stands; those of judges, if others do
+        not say.
 
     Raises:
       UserError: the file cannot be opened, or is another's.
     """
 
-    def __init__(self, path: str = ""):
+    def __init__(self, path: str = "", plain: Callable[[Any], Any] = verdict_plain,
+                 read: Callable[[Any, str], Any] = verdict_of):
+        self._plain = plain
+        self._read = read
         self._path = path
         self._door = threading.Lock()
         try:
@@ -37,20 +44,20 @@ class KeptVerdicts:
             raise UserError(f"The verdicts cannot be kept in {path!r}: {error}. Give the path of a file that "
                             "this program has made, or of one that is not there.") from error
 
-    def get(self, item: str) -> Verdict | None:
+    def get(self, item: str) -> Any:
         """The verdict of an item, if there is one."""
         with self._door:
             row = self._file.execute("SELECT verdict FROM verdicts WHERE item = ?", (item,)).fetchone()
         where = f"the verdict {item} in {self._path or 'memory'}"
-        return verdict_of(parse(row[0], where), where) if row else None
+        return self._read(parse(row[0], where), where) if row else None
 
-    def put(self, item: str, verdict: Verdict) -> None:
+    def put(self, item: str, verdict: Any) -> None:
         """Keeps a verdict; one that is there already stays.
 
         Raises:
           UserError: it cannot be written.
         """
-        text = json.dumps(verdict_plain(verdict))
+        text = json.dumps(self._plain(verdict))
         try:
             with self._door, self._file:
                 kept = self._file.execute("INSERT OR IGNORE INTO verdicts (item, verdict) VALUES (?, ?)",
@@ -59,6 +66,11 @@ class KeptVerdicts:
                     self._file.execute("DELETE FROM verdicts WHERE number <= ?", (kept.lastrowid - MOST,))
         except sqlite3.Error as error:
             raise UserError(f"A verdict cannot be written to {self._path or 'memory'}: {error}.") from error
+
+    def clear(self) -> int:
+        """Forgets all of them; how many there were."""
+        with self._door, self._file:
+            return self._file.execute("DELETE FROM verdicts").rowcount
 
     def close(self) -> None:
         with self._door:

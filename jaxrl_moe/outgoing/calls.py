@@ -27,11 +27,12 @@ class Unreached(EnvError):
 
 
 class StatusError(EnvError):
-    """A server answered with another status than 200; `code` is it."""
+    """A server answered with another status than 200; `code` is it, and `body` what it sent."""
 
-    def __init__(self, status: Status, code: int, message: str):
+    def __init__(self, status: Status, code: int, message: str, body: bytes = b""):
         super().__init__(status, message)
         self.code = code
+        self.body = body
 
     @property
     def refuses_key(self) -> bool:
@@ -107,7 +108,8 @@ class Calls:
     def _value(self, status: int, data: bytes, url: str, failed: Status) -> Any:
         """The JSON of an answer; raises EnvError for what is none, or tells of an error."""
         if status != 200:
-            raise StatusError(failed, status, f"{url} answered with status {status}{self._shown(data)}")
+            raise StatusError(failed, status, f"{url} answered with status {status}{self._shown(data)}",
+                              data)
         try:
             value = parse(data, f"the answer of {url}")
         except OutsideError as error:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from jaxrl_moe.data import word_problems
+from jaxrl_moe.envs.kernels.choices import rows as choices
 
 FILES = ("train", "eval", "sft")  # prompts, held-out prompts, conversations
 Rows = Iterable[Mapping[str, Any]]
@@ -42,7 +43,8 @@ GENERATORS: Mapping[str, Callable[[int], Mapping[str, Rows]]] = {
     "alfworld": functools.partial(_ALFWORLD, False),
     "alfworld_terse": functools.partial(_ALFWORLD, True, games="small", turns=8),
     "webshop": functools.partial(_WEBSHOP, False),
-    "webshop_terse": functools.partial(_WEBSHOP, True)}
+    "webshop_terse": functools.partial(_WEBSHOP, True),
+    "kernel_choices": choices.make_rows}
 
 
 def write_data(name: str, folder: pathlib.Path, seed: int) -> None:

@@ -46,3 +46,8 @@ def python(program: str = sys.executable) -> tuple[str, ...]:
 def nvidia_devices() -> tuple[str, ...]:
     """The devices of NVIDIA's GPUs."""
     return tuple(sorted(glob.glob("/dev/nvidia*")))
+
+
+def nvidia_files() -> tuple[str, ...]:
+    """Of NVIDIA's driver and toolkit, what does not lie among the system's libraries."""
+    return tuple(filter(os.path.exists, ("/usr/local/cuda", "/usr/local/nvidia")))

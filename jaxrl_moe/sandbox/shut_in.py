@@ -50,6 +50,11 @@ class ShutIn:
         if self._life is None:
             raise self._result
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing of it is left."""
+        return not self._thread.is_alive()
+
     def end(self) -> None:
         """Kills it at once, without waiting; where it has ended it does nothing."""
         self._life.kill(Cause.ASKED)

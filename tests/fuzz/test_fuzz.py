@@ -33,7 +33,8 @@ def test_many_damaged_inputs_are_refused_or_read_for_what_they_say(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in TARGETS if name.startswith("envs") or name == "rollouts"])
+@pytest.mark.parametrize("name", [name for name in TARGETS if name.startswith("envs")
+                                  or name in ("rollouts", "kernels")])
 def test_a_thousand_damaged_calls_of_each_environment_server_leave_it_as_it_was(name):
     failures = many.run(name, 2, 0, THOUSAND)
     assert not failures, shown(failures, name, THOUSAND)

@@ -191,6 +191,30 @@ NUMBERS = {
         "rollout.group_size": 4,
         "algorithm.minibatches": 16 // 16
     },
+    "kernels/qwen3_8b_triton_grpo": {
+        "rollout.backend": "sglang",
+        "servers.gpus": "4;5",
+        "mesh.tensor": 2,
+        "mesh.context": 2,
+        "rollout.temperature": 0.8,
+        "rollout.max_tokens": 12288,
+        "optimizer.learning_rate": 1e-6,
+        "optimizer.b1": 0.9,
+        "optimizer.b2": 0.98,
+        "optimizer.weight_decay": 0.1,
+        "optimizer.clip_norm": 1,
+        "loss.clip_low": 0.2,
+        "loss.clip_high": 0.28,
+        "algorithm.kl_estimator": "k3",
+        "algorithm.kl_coef": 0.01,
+        "algorithm.entropy_coef": 0.001,
+        "algorithm.returns": "trajectory",
+        "algorithm.turn_gamma": 0.4,
+        "rollout.prompts_per_step": 4,
+        "rollout.group_size": 4,
+        "algorithm.minibatches": 16 // 16,
+        "checkpoint.every": 50
+    },
     "scale/nmoe_8xb200": {
         "mesh.expert": 8,
         "rollout.prompts_per_step": 128,
@@ -215,7 +239,7 @@ NUMBERS = {
 # of this project: no paper's
 OWN = {"quickstart", "agents/agentgym_grpo", "agents/agentgym_sft", "agents/babyai_grpo",
        "agents/mixed_grpo", "agents/sciworld_grpo", "agents/textcraft_grpo", "gsm8k/tiny",
-       "judges/agora_ex_tiny"}
+       "judges/agora_ex_tiny", "kernels/qwen3_8b_triton_sft", "kernels/tiny_triton_grpo"}
 
 
 @pytest.fixture(scope="module")

@@ -1,55 +1,31 @@
 """Judges a candidate: fresh inputs from the reference's sandbox, the candidate's output from its own,
 compared here."""
-import dataclasses
-import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from jaxrl_moe.envs.kernels.verdicts.compare import MalformedError, difference
+from jaxrl_moe.envs.kernels.verdicts.checks import check_call, expect, launches_of_answer, sound
+from jaxrl_moe.envs.kernels.verdicts.compare import difference
+from jaxrl_moe.envs.kernels.verdicts.inductor import plain
 from jaxrl_moe.envs.kernels.verdicts.static import ENTRY, refusals
-from jaxrl_moe.envs.kernels.verdicts.verdict import Basis, Fault, Verdict
+from jaxrl_moe.envs.kernels.verdicts.timing import ClockError, FailedError, Milliseconds, timed
+from jaxrl_moe.envs.kernels.verdicts.trial import FoundError, Judged, Trial
+from jaxrl_moe.envs.kernels.verdicts.verdict import Basis, Fault, Timing, Verdict
 from jaxrl_moe.envs.kernels.verdicts.warmed import Answer, GoneError, Warmed
 from jaxrl_moe.sandbox.records import Cause
 from jaxrl_moe.types import UserError
 
 MOST_BYTES = 2**28   # of the arrays of one call
+MOST_ELEMENTS = 2**14  # of inputs, weights and output, where an interpreter runs them
 MOST_LAUNCHES = 32   # kinds of launches that are compiled
 _FAULTS = {Cause.TIME: Fault.TIMED_OUT, Cause.CPU: Fault.TIMED_OUT, Cause.MEMORY: Fault.MEMORY,
            Cause.PROCESSES: Fault.MEMORY}
-
-
-@dataclasses.dataclass(frozen=True)
-class Judged:
-    """A problem as it is judged.
-
-    Attributes:
-      source: of the file with Model, get_inputs and get_init_inputs.
-      sizes: values of its module-level integers, a mapping for each shape that is tried; empty: the file's
-        own.
-      trials: fresh inputs that a candidate must be right for, all of them; at least one for each of the
-        sizes.
-      torch_operators: whether forward may compute by torch's own operators too; its kernels must do their
-        part.
-    """
-    source: str
-    sizes: Sequence[Mapping[str, int]] = ()
-    trials: int = 5
-    torch_operators: bool = False
-
-
-class _Found(Exception):
-    """The verdict is known before all is tried."""
-
-    def __init__(self, fault: Fault, message: str):
-        super().__init__(message)
-        self.fault = fault
 
 
 class Evaluator:
     """One thread uses it at a time.
 
     Args:
-      reference, candidate: the processes that run either.
+      reference, candidate: the processes that run either, both on one device: a GPU, or under Triton's
+        interpreter.
       compiler: that compiles for a GPU; None: nothing is compiled.
       capability: of that GPU, as 90.
       seconds: that a candidate may take in all.
@@ -62,9 +38,10 @@ class Evaluator:
         self._compiler = compiler
         self._capability = capability
         self._seconds = seconds
+        self._basis = Basis.INTERPRETER if candidate.device == "cpu" else Basis.DEVICE
 
     def verdict(self, problem: Judged, source: str, seed: int) -> Verdict:
-        """What is said of a candidate's source.
+        """What is said of a candidate's source; of one in Inductor's form, of what it is in plain Triton.
 
         Args:
           seed: of weights, and with both sources of inputs.
@@ -73,17 +50,39 @@ class Evaluator:
           UserError: the problem's own file cannot be run.
           SandboxError, OSError: the processes cannot be started.
         """
+        source = plain(source)
         wrong = refusals(source)
         if wrong:
             return Verdict(Basis.SOURCE, fault=Fault.REFUSED, message="\n".join(wrong))
-        trial = _Trial(problem, source, seed)
+        trial = Trial(problem, source, seed)
         with self._reference.use(10 * self._seconds) as reference:
             try:
                 with self._candidate.use(self._seconds) as candidate:
                     self._run(trial, reference, candidate)
             except GoneError as gone:
-                trial.found = _Found(_FAULTS.get(gone.cause, Fault.CRASHED), f"It gave no answer: {gone}.")
+                trial.found = FoundError(_FAULTS.get(gone.cause, Fault.CRASHED), f"It gave no answer: "
+                                         f"{gone}.")
         return self._concluded(trial)
+
+    def baseline(self, problem: Judged, seed: int, compiled: bool, calls: int) -> Milliseconds:
+        """How long the problem's own module takes, at the sizes that a candidate is timed at.
+
+        Args:
+          compiled: by torch.compile.
+
+        Raises:
+          UserError: the problem's own file cannot be run, or not be compiled.
+          GoneError: it took too long, or too much.
+        """
+        trial = Trial(problem, "", seed)
+        with self._reference.use(10 * self._seconds) as reference:
+            sound(reference.ask("begin", MOST_BYTES, source=problem.source, sizes=_timed_at(problem),
+                                seed=seed))
+            try:
+                return timed(reference, lambda number: self._drawn(reference, trial.seeds(number)),
+                             lambda made, answer: None, calls, compiled=compiled)
+            except (FailedError, ClockError) as error:
+                raise UserError(f"The problem's own file cannot be timed: {error}") from error
 
     def close(self) -> None:
         """Ends its processes."""
@@ -91,66 +90,94 @@ class Evaluator:
             if each is not None:
                 each.close()
 
-    def _run(self, trial: "_Trial", reference: Warmed, candidate: Warmed) -> None:
+    def _run(self, trial: Trial, reference: Warmed, candidate: Warmed) -> None:
         """All trials, to the first that fails."""
         try:
             self._try(trial, reference, candidate)
-        except _Found as found:  # here, so that the processes may go on
+            if trial.problem.timed:
+                self._time(trial, reference, candidate)
+        except FoundError as found:  # here, so that the processes may go on
             trial.found = found
 
-    def _try(self, trial: "_Trial", reference: Warmed, candidate: Warmed) -> None:
-        _expect(candidate.ask("begin", 0, source=trial.source, entry=ENTRY), trial)
-        shapes = trial.problem.sizes or [{}]
+    def _try(self, trial: Trial, reference: Warmed, candidate: Warmed) -> None:
+        expect(candidate.ask("begin", 0, source=trial.source, entry=ENTRY), trial)
+        shapes = self._shapes(trial.problem, reference, trial.seed)
         trials = max(trial.problem.trials, len(shapes))
         for number in range(trials):
             if number < len(shapes):  # afterwards the last shape again
                 self._make(trial, reference, candidate, shapes[number])
             made = self._drawn(reference, trial.seeds(number))
-            _check(trial, made, self._called(trial, candidate, made, again=number % 2 == 1))
+            check_call(trial, made, self._called(trial, candidate, made, again=number % 2 == 1))
             trial.passed += 1
         made = self._drawn(reference, trial.seeds(trials))
         idle = self._called(trial, candidate, made, kernels=False)
         if difference(made.head["output"], made.parts, idle.head["output"], idle.parts) is None:
-            raise _Found(Fault.DECOY, "The output is right even where no kernel runs: the kernels must do "
+            raise FoundError(Fault.DECOY, "The output is right even where no kernel runs: the kernels "
+                             "must do "
                          "the work.")
 
-    def _make(self, trial: "_Trial", reference: Warmed, candidate: Warmed, sizes: Mapping[str, int]) -> None:
+    def _shapes(self, problem: Judged, reference: Warmed, seed: int) -> Sequence[Mapping[str, int]]:
+        """The problem's; on a GPU its file's own too; where it names none, such as an interpreter can
+        take."""
+        if self._basis == Basis.DEVICE:
+            return [*problem.sizes, {}]
+        if problem.sizes:
+            return problem.sizes
+        fitting = reference.ask("fit", 0, source=problem.source, seed=seed, elements=MOST_ELEMENTS)
+        sound(fitting)
+        return fitting.head["sizes"]
+
+    def _time(self, trial: Trial, reference: Warmed, candidate: Warmed) -> None:
+        """After it was right: with fresh inputs for each call, and each output compared."""
+        self._make(trial, reference, candidate, _timed_at(trial.problem))
+        first = trial.passed + 1
+        try:
+            trial.taken = timed(candidate, lambda number: self._drawn(reference, trial.seeds(first + number)),
+                                lambda made, answer: check_call(trial, made, answer), trial.problem.timed)
+        except ClockError as error:
+            raise FoundError(Fault.CLOCK, f"Its time is not believed: {error}.") from error
+        except FailedError as error:
+            raise FoundError(Fault.RAISED, str(error)) from error
+
+    def _make(self, trial: Trial, reference: Warmed, candidate: Warmed, sizes: Mapping[str, int]) -> None:
         begun = reference.ask("begin", MOST_BYTES, source=trial.problem.source, sizes=dict(sizes),
                               seed=trial.seed)
-        _sound(begun)
-        _expect(candidate.ask("model", 0, begun.parts, arguments=begun.head["arguments"], seed=trial.seed),
+        sound(begun)
+        expect(candidate.ask("model", 0, begun.parts, arguments=begun.head["arguments"], seed=trial.seed),
                 trial)
 
     def _drawn(self, reference: Warmed, seed: int) -> Answer:
         made = reference.ask("trial", MOST_BYTES, seed=seed)
-        _sound(made)
+        sound(made)
         return made
 
-    def _called(self, trial: "_Trial", candidate: Warmed, made: Answer, again: bool = False,
+    def _called(self, trial: Trial, candidate: Warmed, made: Answer, again: bool = False,
                 kernels: bool = True) -> Answer:
         sent = made.parts[:made.head["input_parts"]]
         most = 2 * sum(map(len, made.parts)) + 2**16
         answer = candidate.ask("run", most, sent, inputs=made.head["inputs"], again=again, kernels=kernels)
-        trial.launches |= {repr(each): each for each in answer.head.get("launches", [])}
-        _expect(answer, trial)
+        trial.launches |= launches_of_answer(answer)
+        expect(answer, trial)
         return answer
 
-    def _concluded(self, trial: "_Trial") -> Verdict:
+    def _concluded(self, trial: Trial) -> Verdict:
         """The verdict; its kernels are compiled for the GPU, whatever came of them."""
         target, error = self._compiled(trial)
-        found = _Found(Fault.NOT_COMPILED, error) if error else trial.found
+        found = FoundError(Fault.NOT_COMPILED, error) if error else trial.found
         compiled = bool(trial.launches) and not error
-        return Verdict(Basis.INTERPRETER, compiled=compiled, correct=found is None and compiled,
+        taken = trial.taken
+        timing = taken and Timing(taken.median, taken.least, taken.most, taken.calls, None, None)
+        return Verdict(self._basis, compiled=compiled, correct=found is None and compiled,
                        fault=found and found.fault, message=str(found or ""), trials=trial.passed,
-                       target=target)
+                       target=target, timing=timing)
 
-    def _compiled(self, trial: "_Trial") -> tuple[str, str]:
+    def _compiled(self, trial: Trial) -> tuple[str, str]:
         """(the GPU that all launches were compiled for, the first error)."""
         if self._compiler is None or not trial.launches:
             return "", ""
         target = f"sm_{self._capability}"
         try:
-            with self._compiler.use(10 * self._seconds) as compiler:
+            with self._compiler.use(self._seconds) as compiler:
                 begun = compiler.ask("begin", 0, source=trial.source)
                 for launch in [*trial.launches.values()][:MOST_LAUNCHES] if "error" not in begun.head else []:
                     said = compiler.ask("compile", 0, launch=launch, capability=self._capability)
@@ -162,51 +189,6 @@ class Evaluator:
         return target, begun.head.get("error", "")
 
 
-class _Trial:
-    """What is known of a candidate so far."""
-
-    def __init__(self, problem: Judged, source: str, seed: int):
-        self.problem = problem
-        self.source = source
-        self.seed = seed
-        self.passed = 0
-        self.launches: dict[str, Any] = {}
-        self.found: _Found | None = None
-        self._draws = hashlib.sha256(f"{seed}\0{problem.source}\0{source}".encode()).digest()
-
-    def seeds(self, number: int) -> int:
-        """Of a trial's inputs: no candidate can be written for them."""
-        return int.from_bytes(hashlib.sha256(self._draws + bytes([number])).digest()[:7], "big")
-
-
-def _expect(answer: Answer, trial: _Trial) -> None:
-    if "error" in answer.head:
-        raise _Found(Fault.RAISED, str(answer.head["error"]))
-
-
-def _sound(answer: Answer) -> None:
-    if "error" in answer.head:
-        raise UserError(f"The problem's own file fails: {answer.head['error']}")
-
-
-def _check(trial: _Trial, made: Answer, answer: Answer) -> None:
-    """Raises _Found where a call is not what it should be."""
-    head = answer.head
-    if head.get("computed") and not trial.problem.torch_operators:
-        names = ", ".join(head["computed"])
-        raise _Found(Fault.DECOY, f"forward computes by torch's own operators: {names}. A "
-                     "kernel must do that.")
-    try:
-        differs = difference(made.head["output"], made.parts, head.get("output"), answer.parts)
-    except MalformedError as error:
-        raise _Found(Fault.CRASHED, f"Its process told of {error}.") from error
-    if differs is not None:
-        raise _Found(Fault.MISMATCH, differs.text)
-    count = made.head["input_parts"]
-    if head.get("inputs") != made.head["inputs"] or answer.parts[:count] != made.parts[:count]:
-        raise _Found(Fault.MUTATED, "forward changes its inputs: write to memory of its own.")
-    if head.get("kept"):
-        raise _Found(Fault.KEPT, "forward keeps something for later calls, in a parameter, a buffer, an attribute "
-                     "or the module: compute it anew.")
-    if head.get("aliases") and not made.head.get("aliases"):
-        raise _Found(Fault.ALIASED, "The output lies in the memory of an input: write to memory of its own.")
+def _timed_at(problem: Judged) -> Mapping[str, int]:
+    """The file's own sizes, which are those that a GPU is to be fast at."""
+    return {}

@@ -20,6 +20,7 @@ class Fault(enum.StrEnum):
     MUTATED = "mutated"          # it changes its inputs
     KEPT = "kept"                # it keeps something between calls
     ALIASED = "aliased"          # its output lies in the memory of an input
+    CLOCK = "clock"              # it says that it takes less time than it does
     DECOY = "decoy"              # its kernels do not do the work
     TIMED_OUT = "timed_out"
     MEMORY = "memory"            # it took too much
@@ -32,19 +33,23 @@ class Timing:
 
     Attributes:
       median_ms, least_ms, most_ms, trials: of the candidate.
-      eager_ms, compiled_ms: medians of the reference under torch, and under torch.compile.
+      eager_ms, compiled_ms: medians of the reference under torch, and under torch.compile; None: not
+        measured.
+      missing: why one of the two was not measured; empty: both were.
     """
     median_ms: float
     least_ms: float
     most_ms: float
     trials: int
-    eager_ms: float
+    eager_ms: float | None
     compiled_ms: float | None
+    missing: str = ""
 
     @property
-    def speedup(self) -> float:
-        """Over the faster of the reference's two."""
-        return min(self.eager_ms, self.compiled_ms or self.eager_ms) / self.median_ms
+    def speedup(self) -> float | None:
+        """Over the faster of the reference's two; None where neither was measured."""
+        measured = [each for each in (self.eager_ms, self.compiled_ms) if each is not None]
+        return min(measured) / self.median_ms if measured else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,5 +78,5 @@ class Verdict:
 
     @property
     def speedup(self) -> float | None:
-        """Over the reference; None where it was not timed."""
+        """Over the reference; None where one of the two was not timed."""
         return self.timing.speedup if self.timing else None

@@ -1,5 +1,6 @@
-"""What a candidate may call by name: modules and what is in them. Whatever is not here is refused, as most of torch and
-of Triton is: what a kernel needs of them is little, and what verdicts are forged with is the rest."""
+"""What a candidate may call by name: modules and what is in them. Whatever is not here is refused, as most
+of torch and of Triton is: what a kernel needs of them is little, and what verdicts are forged with is the
+rest."""
 
 _DTYPES = """float16 bfloat16 float32 float64 half float double int8 int16 int32 int64 uint8 short int long bool"""
 _MADE = """empty empty_like empty_strided zeros zeros_like ones ones_like full full_like tensor as_tensor scalar_tensor arange
@@ -10,7 +11,7 @@ erf exp exp2 expm1 flatten flip floor fmod gather ge greater gt index_select isf
 logaddexp logical_and logical_not logical_or logsumexp lt masked_fill matmul max maximum mean median min minimum mm movedim mul
 multiply mv narrow ne neg norm numel outer permute pow prod reciprocal relu remainder repeat_interleave reshape roll round rsqrt
 scatter scatter_add select selu sigmoid sign sin sinh softmax log_softmax sort split sqrt square squeeze stack std std_mean sub
-sum swapaxes t tan tanh tile topk transpose tril triu trunc unbind unflatten unsqueeze var var_mean vstack hstack vdot where"""
+sum swapaxes t tan tanh tile topk transpose tril triu trunc unbind unflatten unsqueeze as_strided var var_mean vstack hstack vdot where"""
 _REST = """Tensor device dtype Size finfo iinfo no_grad inference_mode is_tensor is_floating_point promote_types result_type
 contiguous_format channels_last preserve_format strided inf nan pi e nn cuda broadcast_shapes"""
 

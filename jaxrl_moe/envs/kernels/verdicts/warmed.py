@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from jaxrl_moe.envs.kernels.verdicts.inside import frames
-from jaxrl_moe.sandbox.readable import programs, python
+from jaxrl_moe.sandbox.readable import nvidia_devices, nvidia_files, programs, python
 from jaxrl_moe.sandbox.records import Bounds, Cause, Cell
 from jaxrl_moe.sandbox.shut_in import ShutIn
 from jaxrl_moe.sandbox.ways import Way
@@ -96,6 +96,22 @@ class Warmed:
             raise GoneError(f"its process ended with code {head['ended']}", None)
         return Answer(head, answered)
 
+    @property
+    def device(self) -> str:
+        """torch's name of what it computes on."""
+        return self._device
+
+    @property
+    def running(self) -> bool:
+        """Whether it has started, and has not ended since."""
+        return self._program is not None and not self._program.ended
+
+    def cut(self) -> None:
+        """Kills it, from any thread: who uses it finds it gone."""
+        program = self._program
+        if program is not None:
+            program.end()
+
     def close(self) -> None:
         """Ends it; the next use starts another."""
         program, self._program = self._program, None
@@ -120,7 +136,10 @@ class Warmed:
         return self._program
 
     def _cell(self) -> Cell:
-        return Cell((*python(self._interpreter), *programs(), str(INSIDE)), environment=self._environment)
+        readable = (*python(self._interpreter), *programs(), str(INSIDE))
+        if self._device == "cpu":
+            return Cell(readable, environment=self._environment)
+        return Cell((*readable, *nvidia_files()), nvidia_devices(), self._environment)
 
     def _cut(self, program: ShutIn) -> None:
         self._late = True

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 import bfloat16
 import frames
+import libdevice
 import torch
 import triton
 import triton.language as tl
@@ -16,9 +17,9 @@ import values
 from launches import Launcher, Watch, poisoned
 from pretended import Pretended, pretend
 from state import snapshot
+from steps import Said, Steps
 
 MOST = 2**31  # bytes of a message
-Said = tuple[dict[str, Any], list[bytes]]
 
 
 class Candidate:
@@ -29,6 +30,7 @@ class Candidate:
         self._device = device
         self._launcher = launcher
         self._inputs: list[Any] = []
+        self._steps = Steps(device)
         self.launches: list[dict[str, Any]] = []  # of the last call, one that failed too
 
     def begin(self, head: dict[str, Any], parts: list[bytes]) -> Said:
@@ -71,6 +73,21 @@ class Candidate:
                 "aliases": bool(values.storages(output) & values.storages(self._inputs)),
                 "computed": sorted(watch.computed), "launches": self.launches}, sent
 
+    def place(self, head: dict[str, Any], parts: list[bytes]) -> Said:
+        """Before a call that is timed."""
+        return self._steps.place(parts, head["inputs"])
+
+    def go(self, head: dict[str, Any], parts: list[bytes]) -> Said:
+        """Calls it as it is, with nothing that looks on."""
+        self._launcher.runs = True
+        with _pretended(self._device):
+            return self._steps.go(lambda *inputs: torch.nn.Module.__call__(self._model, *inputs),
+                                  head["calls"])
+
+    def tell(self, head: dict[str, Any], parts: list[bytes]) -> Said:
+        """What came of it."""
+        return self._steps.tell()
+
     def _called(self, kernels: bool) -> tuple[Any, Watch]:
         self._launcher.runs = kernels
         self._launcher.call += 1
@@ -105,7 +122,7 @@ def _pretended(device: str) -> contextlib.AbstractContextManager[Any]:
 def serve(reading: BinaryIO, writing: BinaryIO, folder: pathlib.Path, device: str) -> None:
     """Answers messages until one says that it is the last."""
     candidate = Candidate(folder, device, Launcher(device))
-    calls = {"begin": candidate.begin, "model": candidate.model, "run": candidate.run}
+    calls = {name: getattr(candidate, name) for name in ("begin", "model", "run", "place", "go", "tell")}
     while (message := frames.read(reading, MOST)) and message[0]["call"] != "end":
         head, parts = message
         try:
@@ -129,6 +146,7 @@ def warm(device: str) -> None:
     """Has what is imported late imported now."""
     if device == "cpu":
         bfloat16.mend()
+        libdevice.mend()
         pretend()
         with Watch():
             poisoned(torch.empty(1)).add(1)

@@ -14,6 +14,9 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 MOST = 2**24  # bytes of a message
+# Bytes of shared memory that a block may have, by the GPU's capability (CUDA C++ Programming Guide, "Compute
+# Capabilities": the table of technical specifications).
+SHARED = {75: 64, 80: 163, 86: 99, 87: 163, 89: 99, 90: 227, 100: 227, 103: 227, 110: 227, 120: 99, 121: 99}
 
 
 def serve(reading: BinaryIO, writing: BinaryIO, folder: pathlib.Path, device: str) -> None:
@@ -52,7 +55,12 @@ def _compiled(modules: dict[str, Any], head: dict[str, Any]) -> dict[str, Any]:
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
     compiled = triton.compile(source, target=GPUTarget("cuda", head["capability"], 32),
                               options=launch["options"])
-    return {"shared_bytes": int(compiled.metadata.shared), "binary_bytes": len(compiled.asm["cubin"])}
+    shared, most = int(compiled.metadata.shared), SHARED.get(head["capability"], 227) * 1024
+    if shared > most:
+        raise ValueError(f"it needs {shared} bytes of shared memory, and a block has {most} at most: take "
+                         f"smaller "
+                         "blocks or fewer stages")
+    return {"shared_bytes": shared, "binary_bytes": len(compiled.asm["cubin"])}
 
 
 def _constant(said: dict[str, Any]) -> Any:

@@ -40,7 +40,7 @@ def read(stream: BinaryIO, most: int) -> tuple[dict[str, Any], list[bytes]] | No
         head, sizes = told["head"], told["sizes"]
         sound = (isinstance(head, dict) and isinstance(sizes, list)
                  and all(type(size) is int and size >= 0 for size in sizes))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise FrameError(f"a message begins with what is no head: {line[:80]!r}") from error
     if not sound or sum(sizes) > most:
         raise FrameError(f"a message of {sum(sizes) if sound else 'unknown'} bytes, and {most} are the most")

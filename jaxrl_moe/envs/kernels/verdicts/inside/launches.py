@@ -50,14 +50,17 @@ class Watch(TorchDispatchMode):
                 and target.itemsize < source.dtype.itemsize)
 
     @contextlib.contextmanager
-    def kernel(self, launch: dict[str, Any]) -> Iterator[None]:
-        """Within a launch, whose interpreter moves memory by torch itself."""
-        self.launches.setdefault(repr(launch), launch)
+    def kernel(self, launch: dict[str, Any], compiles: bool) -> Iterator[None]:
+        """Within a launch, whose interpreter moves memory by torch itself; where a launch compiles, one
+        that fails to is none."""
+        if not compiles:
+            self.launches.setdefault(repr(launch), launch)
         self._inside_kernel = True
         try:
             yield
         finally:
             self._inside_kernel = False
+        self.launches.setdefault(repr(launch), launch)
 
 
 def poisoned(tensor: torch.Tensor) -> torch.Tensor:
@@ -73,14 +76,16 @@ class Launcher:
     Attributes:
       watch: that is told of them; None: they are not looked at.
       runs: whether they do anything; else outputs stay as they were allocated.
-      call: number of the call, by which a configuration of triton.autotune is chosen where none can be
+      call: number of the call, from 0, by which a configuration of triton.autotune is chosen where none can
+        be
         timed: each in its turn, so that all have been seen after as many calls.
     """
 
     def __init__(self, device: str) -> None:
         self.watch: Watch | None = None
         self.runs = True
-        self.call = 0
+        self.call = -1
+        self._compiles = device != "cpu"
         if device == "cpu":
             triton.runtime.Autotuner.run = lambda tuner, *args, **kwargs: self._tuned(tuner, *args, **kwargs)
         executor, function = interpreter.GridExecutor, triton.runtime.jit.JITFunction
@@ -101,7 +106,7 @@ class Launcher:
             with torch._C.DisableTorchFunction():
                 if self.watch is None:
                     return original(kernel, *args, **kwargs)
-                with self.watch.kernel(_described(kernel, constants(kernel), args, kwargs)):
+                with self.watch.kernel(_described(kernel, constants(kernel), args, kwargs), self._compiles):
                     return original(kernel, *args, **kwargs)
         return launched
 

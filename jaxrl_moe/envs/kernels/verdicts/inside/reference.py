@@ -4,10 +4,12 @@ import pathlib
 import traceback
 from typing import Any, BinaryIO
 
+import fit
 import frames
 import problem
 import torch
 import values
+from steps import Said, Steps
 
 MOST = 2**31
 
@@ -17,17 +19,23 @@ class Reference:
 
     def __init__(self, device: str):
         self._device = device
+        self._steps = Steps(device)
 
-    def begin(self, head: dict[str, Any], parts: list[bytes]) -> tuple[dict[str, Any], list[bytes]]:
+    def begin(self, head: dict[str, Any], parts: list[bytes]) -> Said:
         """Runs its file, and makes its module; answers with what the module is made from."""
         self._module = problem.load(head["source"], "problem", head["sizes"])
         torch.manual_seed(head["seed"])
         arguments = list(self._module.get_init_inputs())
         self._model = problem.model(self._module, "Model", head["seed"], arguments, self._device)
+        self._compiled = None
         sent: list[bytes] = []
         return {"arguments": values.told(arguments, sent)}, sent
 
-    def trial(self, head: dict[str, Any], parts: list[bytes]) -> tuple[dict[str, Any], list[bytes]]:
+    def fit(self, head: dict[str, Any], parts: list[bytes]) -> Said:
+        """Sizes that an interpreter can take, see fit.py."""
+        return {"sizes": fit.sizes(head["source"], head["seed"], head["elements"])}, []
+
+    def trial(self, head: dict[str, Any], parts: list[bytes]) -> Said:
         """Inputs, and the output for them."""
         inputs = problem.inputs(self._module, head["seed"])
         sent: list[bytes] = []
@@ -39,11 +47,25 @@ class Reference:
         return {"inputs": told, "input_parts": count, "output": values.told(output, sent),
                 "aliases": bool(values.storages(output) & values.storages(on_device))}, sent
 
+    def place(self, head: dict[str, Any], parts: list[bytes]) -> Said:
+        """Before a call that is timed."""
+        return self._steps.place(parts, head["inputs"])
+
+    def go(self, head: dict[str, Any], parts: list[bytes]) -> Said:
+        """Calls it as it is, or compiled by torch."""
+        if head["compiled"] and self._compiled is None:
+            self._compiled = torch.compile(self._model)
+        return self._steps.go(self._compiled if head["compiled"] else self._model, head["calls"])
+
+    def tell(self, head: dict[str, Any], parts: list[bytes]) -> Said:
+        """What came of it."""
+        return self._steps.tell()
+
 
 def serve(reading: BinaryIO, writing: BinaryIO, folder: pathlib.Path, device: str) -> None:
     """Answers messages until one says that it is the last."""
     reference = Reference(device)
-    calls = {"begin": reference.begin, "trial": reference.trial}
+    calls = {name: getattr(reference, name) for name in ("begin", "fit", "trial", "place", "go", "tell")}
     while (message := frames.read(reading, MOST)) and message[0]["call"] != "end":
         head, parts = message
         try:
@@ -54,4 +76,7 @@ def serve(reading: BinaryIO, writing: BinaryIO, folder: pathlib.Path, device: st
 
 
 def warm(device: str) -> None:
-    """Nothing more is imported late."""
+    """What is expected is of full precision."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True

@@ -1,0 +1,1 @@
+"""Kernels over HTTP: a server that judges candidates in sandboxes."""
