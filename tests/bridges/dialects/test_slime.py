@@ -9,7 +9,6 @@ from bridges.dialects.slime import flags
 from jaxrl_moe import recipes
 from jaxrl_moe.checks.start import training
 from jaxrl_moe.config import ConfigError, known_keys, resolve
-from jaxrl_moe.envs import TASKS
 from jaxrl_moe.types import UserError
 from tests.helpers import seed_texts
 from tests.helpers.settings import refuse_settings
@@ -199,7 +198,6 @@ def test_a_printed_recipe_resolves_to_the_same_and_is_not_refused(tmp_path):
     refuse_settings(resolve(settings), training)
 
 
-@pytest.mark.skipif("triton_kernels" not in TASKS, reason="the task has not been merged")
 def test_the_users_own_flags_make_a_run_that_nothing_speaks_against():
     given = (GIVEN.replace("100", "12288") + " " + seed_texts.SLIME_MODEL + seed_texts.SLIME_PARALLELISM
              + seed_texts.SLIME_TURNS + seed_texts.SLIME_TRAINING + "--save-interval 50 --max-tokens-per-gpu "
