@@ -16,6 +16,5 @@ from tests.fuzz.targets import (
 )
 
 MODULES = (models, adapters, rows, runs, serving, sessions, envs, rollouts, judges, kernels, buffers,
-           settings,
-           commands)
+           settings, commands)
 TARGETS = {target.name: target for module in MODULES for target in module.TARGETS}
