@@ -15,6 +15,7 @@ from jaxrl_moe.envs.kernels.verdicts.verdict import Fault
 from tests.helpers.kernel_cheats import BOMBS, CHEATS, HONEST, RELU2, candidate
 from tests.helpers.kernel_judges import NEEDED, evaluator
 
+PAGE = pathlib.Path(__file__).parents[4] / "docs" / "kernels.md"
 PROBLEM = Judged(RELU2, ({}, {"ROWS": 7}))
 
 
@@ -46,6 +47,13 @@ def test_the_honest_one_is_right_in_every_trial(judge):
 def test_a_source_that_gives_itself_away_is_refused_unseen(name):
     source, _, given_away = (CHEATS | BOMBS)[name]
     assert bool(refusals(source)) == given_away, refusals(source)
+
+
+def test_the_page_s_table_is_what_is_tested():
+    rows = [f"| {name} | {'refused' if given_away else 'passes'} | {', '.join(faults.split())} |"
+            for name, (_, faults, given_away) in (CHEATS | BOMBS).items()]
+    assert [line for line in PAGE.read_text().splitlines() if line.endswith(" |") and line in rows] == rows
+    assert len(rows) == 38
 
 
 @NEEDED
@@ -128,7 +136,7 @@ def test_what_a_candidate_leaves_in_memory_is_gone_for_the_next(judge, any_sourc
     leaves = candidate("""
 import pathlib
 for folder in ("/tmp", "/tmp/work", "/dev/shm"):
-    (pathlib.Path(folder) / "left").mkdir()
+    (pathlib.Path(folder) / "left").mkdir(exist_ok=True)
     (pathlib.Path(folder) / "left" / "deep").write_text("secret")
 return right(x, self.weight)""")
     finds = candidate("""
