@@ -21,8 +21,8 @@ ORDER = [
 # Stands beside the loop, which reaches it through a protocol: these are all that it may use.
 SERVING = {
     "serving", "types", "protocols", "config", "log_files", "outside", "hosts", "distributed", "model",
-    "paths", "spelling", "foreign_errors", "system_errors", "data", "outgoing", "sandbox", "judges", "envs",
-    "engine", "rollout", "options", "endings", "__init__"
+    "partials", "paths", "spelling", "foreign_errors", "system_errors", "data", "outgoing", "sandbox",
+    "judges", "envs", "engine", "rollout", "options", "endings", "__init__"
 }
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 KERNELS = ROOT / "jaxrl_moe" / "envs" / "kernels"

@@ -254,7 +254,7 @@ def test_the_script_ends_with_1_if_a_check_fails_in_any_process(files, tmp_path,
     options += ["--config.data.path=nowhere.jsonl"] if wrong else []
     results = processes.wait(processes.start("scripts/verify_setup.py", count, *options, devices=count))
     lines = [line.split(maxsplit=2) for line in results[0][1].splitlines() if not line.startswith("[Gloo]")]
-    assert len(lines) == 14 and [name
+    assert len(lines) == 15 and [name
                                  for verdict, name, _ in lines if verdict == "FAIL"] == [wrong] * bool(wrong)
     for code, _, err in results:
         assert code == bool(wrong) and ("1 of the checks failed" in err) == bool(wrong), err

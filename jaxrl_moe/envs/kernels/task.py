@@ -2,7 +2,7 @@
 import dataclasses
 import threading
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from jaxrl_moe.envs.bounds import check_least
 from jaxrl_moe.envs.kernels.code import last_code
@@ -45,6 +45,8 @@ class TritonKernels(Task):
       trials: fresh inputs that a candidate must be right for.
       measure: whether candidates are timed, by a server that has a GPU; else speed is worth nothing.
       timed_trials: calls that are timed.
+      torch_operators: whether forward may compute by operators of PyTorch beside its kernels; the
+        instructions speak of "refused".
       seed: of weights and inputs; the same for all, so that the same code has the same verdict.
 
     Raises:
@@ -62,6 +64,7 @@ class TritonKernels(Task):
     trials: int = 5
     measure: bool = False
     timed_trials: int = 100
+    torch_operators: Literal["refused", "allowed"] = "refused"
     seed: int = 42
     lowest_reward: ClassVar[float] = 0.0
     concurrent: ClassVar[bool] = True
@@ -100,8 +103,9 @@ class TritonKernels(Task):
         """An episode of the row's problem; how it begins follows from the row, and nothing from the seed."""
         problem = problem_of(row)
         opening: Messages = () if row.get("prompt") else observation(user_message(problem.shown))
-        return KernelEpisode(Judged(problem.source, problem.sizes), opening, self.source_of, self.judge(),
-                             self._rules)
+        judged = Judged(problem.source, problem.sizes, self.trials, self.torch_operators == "allowed",
+                        self.timed_trials if self.measure else 0)
+        return KernelEpisode(judged, opening, self.source_of, self.judge(), self._rules)
 
     def source_of(self, text: str) -> str:
         """The source of ModelNew that an answer gives: its last block of code after its thoughts.

@@ -25,7 +25,7 @@ class Supervisor:
     Args:
       programs: in the order in which they are started.
       start_seconds: that each may take until it serves.
-      grace: seconds that programs have to end after SIGTERM, before they are killed.
+      grace: seconds that each program has to end after SIGTERM, before it is killed.
       say: takes lines for people, and what the last program says.
     """
 
@@ -104,8 +104,8 @@ class Supervisor:
     def _end(self) -> None:
         """Ends the programs, those that were started last first; a second signal kills them at once."""
         came = len(self._signals)
-        end = time.monotonic() + self._grace
         for running in reversed(self._running):
+            end = time.monotonic() + self._grace  # of its own: a slow run takes no server's time
             running.terminate()
             while running.code is None and time.monotonic() < end and len(self._signals) < max(came, 1) + 1:
                 time.sleep(LOOK_SECONDS / 2)

@@ -196,3 +196,19 @@ def test_a_printed_recipe_resolves_to_the_same_and_is_not_refused(tmp_path):
     assert resolve(settings) == resolve(made.settings())
     settings.env.name = "gsm8k"  # as --config.env.name would: slime has it as functions
     refuse_settings(resolve(settings), training)
+
+
+def test_the_users_own_flags_make_a_run_that_nothing_speaks_against():
+    given = (GIVEN.replace("100", "12288") + " " + seed_texts.SLIME_MODEL + seed_texts.SLIME_PARALLELISM
+             + seed_texts.SLIME_TURNS + seed_texts.SLIME_TRAINING + "--save-interval 50 --max-tokens-per-gpu "
+                                                                    "4096")
+    made = translated(given)
+    assert not made.missing
+    refuse_settings(resolve(made.settings()), training)
+
+
+def test_a_folder_of_megatrons_is_told_by_what_it_holds(tmp_path):
+    (tmp_path / "latest_checkpointed_iteration.txt").write_text("566")
+    (tmp_path / "iter_0000566" / "mp_rank_00").mkdir(parents=True)
+    with pytest.raises(UserError, match="it holds iter_0000566 with 1 ranks; mp_rank_00 without"):
+        translated(f"{GIVEN} --load {tmp_path}")

@@ -88,6 +88,24 @@ def test_a_run_is_not_begun_where_no_such_server_answers():
         make_task(f"triton_kernels(url='{url}')").ready()
 
 
+def test_a_run_that_measures_is_not_begun_with_a_server_that_has_no_gpu():
+    with json_server(lambda *_: {"basis": "interpreter", "timed": False}) as (url, _):
+        make_task(f"triton_kernels(url='{url}')").ready()
+        with pytest.raises(UserError, match="has no GPU, and candidates are to be timed"):
+            make_task(f"triton_kernels(url='{url}', measure=true)").ready()
+    with json_server(lambda *_: {"basis": "device", "timed": True}) as (url, _):
+        make_task(f"triton_kernels(url='{url}', measure=true)").ready()
+
+
+def test_operators_of_torch_are_refused_unless_the_task_allows_them():
+    with told(RIGHT, RIGHT) as (url, asked):
+        for settings in ("", ", torch_operators='allowed'"):
+            task = make_task(f"triton_kernels(url='{url}'{settings})")
+            begun(task).step(code("x"))
+            task.close()
+    assert [each.body.get("torch_operators", False) for each in asked] == [False, True]
+
+
 def test_without_a_server_torch_and_triton_must_be_there_or_another_python_that_has_them(monkeypatch):
     monkeypatch.setattr(judging, "working_way", lambda: None)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "triton" else object())

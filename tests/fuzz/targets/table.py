@@ -15,6 +15,6 @@ from tests.fuzz.targets import (
     settings,
 )
 
-MODULES = (models, adapters, rows, runs, serving, sessions, envs, rollouts, judges, kernels, buffers, settings,
-           commands)
+MODULES = (models, adapters, rows, runs, serving, sessions, envs, rollouts, judges, kernels, buffers,
+           settings, commands)
 TARGETS = {target.name: target for module in MODULES for target in module.TARGETS}

@@ -93,10 +93,11 @@ def test_a_signal_ends_all(tmp_path, number):
 
 @pytest.mark.slow
 def test_what_does_not_end_in_time_is_killed(tmp_path):
-    with Supervised(tmp_path, "eval_server=stubborn", "train=ends") as run:
+    with Supervised(tmp_path, "eval_server=", "buffer=stubborn", "train=ends") as run:
         code, said = run.ended()
     assert code == 0 and not processes(tmp_path)
-    assert "eval_server has not ended in time, and is killed" in said
+    assert "buffer has not ended in time, and is killed" in said
+    assert "eval_server has not ended" not in said  # its time begins when it is asked
 
 
 @pytest.mark.slow

@@ -1,9 +1,9 @@
 """The template, what can be chosen in it, and the problems that it can solve.
 
-A problem reduces each row of a matrix: to the sum, or the largest or smallest, of what its elements are mapped
-to. Which value stands in for the elements beyond a row's end follows from the map and the reduction together,
-and for some there are several. All else of a wrong choice fails in one of the ways in which kernels fail: it
-gives other numbers, does not compile or raises an exception.
+A problem reduces each row of a matrix: to the sum, or the largest or smallest, of what its elements are
+mapped to. Which value stands in for the elements beyond a row's end follows from the map and the reduction
+together, and for some there are several. All else of a wrong choice fails in one of the ways in which kernels
+fail: it gives other numbers, does not compile or raises an exception.
 """
 import itertools
 import re

@@ -31,7 +31,8 @@ def make_rows(seed: int, conversations: int = 3000) -> dict[str, list[dict[str, 
 
 
 def held_out(number: int) -> bool:
-    """Whether a problem of PROBLEMS is held out; each map and reduction is among those that are learnt too."""
+    """Whether a problem of PROBLEMS is held out; each map and reduction is among those that are learnt
+    too."""
     return number % _HELD_OUT == 3
 
 

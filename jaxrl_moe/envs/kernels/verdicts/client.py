@@ -54,7 +54,8 @@ class RemoteJudge:
         """Asks the server how it is, once.
 
         Raises:
-          UserError: it cannot be reached, refuses the key, or is none such.
+          UserError: it cannot be reached, refuses the key or is none such; or candidates are to be timed,
+            and it says that it has no GPU for that.
         """
         try:
             told = self._connection.get(f"{self._url}/backend_info", Status.UNREACHABLE)
@@ -66,6 +67,9 @@ class RemoteJudge:
         if not isinstance(told, dict) or "basis" not in told:
             raise UserError(f"{self._url} is no evaluation server that says what its verdicts rest on: give "
                             "the URL of scripts/serve.py kernels.")
+        if self._asked.get("measure_performance") and told.get("timed") is False:
+            raise UserError(f"{self._url} has no GPU, and candidates are to be timed: start it with --gpus, "
+                            "or ask for no timing (measure=false).")
 
     def verdict(self, problem: Judged, source: str, seed: int) -> Verdict:
         """As Judge."""

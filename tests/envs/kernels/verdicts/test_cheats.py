@@ -1,8 +1,13 @@
 """Candidates that would be right without the work: their source gives them away, or what they do, or both;
 and each check is what finds them."""
+import os
+import pathlib
+import shutil
+import tempfile
+
 import pytest
 
-from jaxrl_moe.envs.kernels.verdicts import checks
+from jaxrl_moe.envs.kernels.verdicts import checks, warmed
 from jaxrl_moe.envs.kernels.verdicts import evaluator as evaluating
 from jaxrl_moe.envs.kernels.verdicts.static import refusals
 from jaxrl_moe.envs.kernels.verdicts.trial import Judged, Trial
@@ -10,6 +15,7 @@ from jaxrl_moe.envs.kernels.verdicts.verdict import Fault
 from tests.helpers.kernel_cheats import BOMBS, CHEATS, HONEST, RELU2, candidate
 from tests.helpers.kernel_judges import NEEDED, evaluator
 
+PAGE = pathlib.Path(__file__).parents[4] / "docs" / "kernels.md"
 PROBLEM = Judged(RELU2, ({}, {"ROWS": 7}))
 
 
@@ -41,6 +47,13 @@ def test_the_honest_one_is_right_in_every_trial(judge):
 def test_a_source_that_gives_itself_away_is_refused_unseen(name):
     source, _, given_away = (CHEATS | BOMBS)[name]
     assert bool(refusals(source)) == given_away, refusals(source)
+
+
+def test_the_page_s_table_is_what_is_tested():
+    rows = [f"| {name} | {'refused' if given_away else 'passes'} | {', '.join(faults.split())} |"
+            for name, (_, faults, given_away) in (CHEATS | BOMBS).items()]
+    assert [line for line in PAGE.read_text().splitlines() if line.endswith(" |") and line in rows] == rows
+    assert len(rows) == 38
 
 
 @NEEDED
@@ -116,3 +129,29 @@ def test_weights_and_inputs_follow_from_the_seed_and_inputs_from_both_sources_to
     assert one.seeds(0) == Trial(PROBLEM, HONEST, 1).seeds(0)
     assert len({one.seeds(0), one.seeds(1), other.seeds(0), Trial(PROBLEM, HONEST,
                                                                               2).seeds(0)}) == 4
+
+
+@NEEDED
+def test_what_a_candidate_leaves_in_memory_is_gone_for_the_next(judge, any_source):
+    leaves = candidate("""
+import pathlib
+for folder in ("/tmp", "/tmp/work", "/dev/shm"):
+    (pathlib.Path(folder) / "left").mkdir(exist_ok=True)
+    (pathlib.Path(folder) / "left" / "deep").write_text("secret")
+return right(x, self.weight)""")
+    finds = candidate("""
+import pathlib
+found = [str(path) for folder in ("/tmp", "/dev/shm") for path in pathlib.Path(folder).rglob("*")]
+raise RuntimeError(str([path for path in found if "left" in path]))""")
+    assert judge.verdict(PROBLEM, leaves, 1).correct
+    assert judge.verdict(PROBLEM, finds, 1).message.endswith("RuntimeError: []\n")
+
+
+@NEEDED
+def test_programs_that_lie_below_a_folder_that_the_sandbox_has_of_its_own_run_again_and_again(monkeypatch):
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        os.chmod(folder, 0o755)
+        shutil.copytree(warmed.INSIDE, f"{folder}/inside")
+        monkeypatch.setattr(warmed, "INSIDE", pathlib.Path(folder) / "inside")
+        with evaluator() as made:
+            assert all(made.verdict(PROBLEM, HONEST, seed).correct for seed in (1, 2))

@@ -18,12 +18,14 @@ import sys
 import frames
 
 WORK = pathlib.Path("/tmp/work")
+FOLDERS = (pathlib.Path("/tmp"), pathlib.Path("/dev/shm"))
 _PR_SET_DUMPABLE = 4
 
 
 def main() -> None:
     mode, device = sys.argv[1:]
     reading, writing = _own_pipes()
+    kept = _found()
     program = importlib.import_module(mode)
     program.warm(device)
     # A child of the same user can then neither read nor write the memory of this process.
@@ -34,7 +36,7 @@ def main() -> None:
         if child == 0:
             _play(program, reading, writing, device)
         _, status = os.waitpid(child, 0)
-        _tidy()
+        _tidy(kept)
         _say(writing, {"ended": os.waitstatus_to_exitcode(status)})
 
 
@@ -65,16 +67,39 @@ def _play(program, reading: int, writing: int, device: str) -> None:
         os._exit(code)
 
 
-def _tidy() -> None:
+def _tidy(kept: frozenset[pathlib.Path]) -> None:
     """Ends what a child has left: in this sandbox there is nobody but it, this process and the first one."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(-1, signal.SIGKILL)
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, 0)[0]:
             pass
-    for folder in ("/tmp", "/dev/shm"):
-        for path in pathlib.Path(folder).iterdir():
+    for folder in FOLDERS:
+        _empty(folder, kept)
+
+
+def _found() -> frozenset[pathlib.Path]:
+    """What the sandbox has there from the beginning: folders on the way to what it shows, and that itself."""
+    found: set[pathlib.Path] = set()
+    waiting = list(FOLDERS)
+    while waiting:
+        inner = list(waiting.pop().iterdir())
+        found.update(inner)
+        waiting.extend(filter(_is_own_folder, inner))
+    return frozenset(found)
+
+
+def _empty(folder: pathlib.Path, kept: frozenset[pathlib.Path]) -> None:
+    for path in folder.iterdir():
+        if path not in kept:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        elif _is_own_folder(path):
+            _empty(path, kept)
+
+
+def _is_own_folder(path: pathlib.Path) -> bool:
+    """Whether it is of this sandbox alone, and not shown from the machine."""
+    return path.is_dir() and not path.is_symlink() and not path.is_mount()
 
 
 if __name__ == "__main__":
