@@ -8,6 +8,7 @@ _FAULTS = {
     Fault.RAISED: "Your code fails", Fault.NOT_COMPILED: "Your kernels do not compile",
     Fault.MISMATCH: "Your code runs, and its output is wrong", Fault.MUTATED: "Your code may not do this",
     Fault.ALIASED: "Your code may not do this", Fault.KEPT: "Your code may not do this",
+    Fault.CLOCK: "Your code may not do this",
     Fault.DECOY: "Your kernels do not do the work",
     Fault.TIMED_OUT: "Your code takes too long", Fault.MEMORY: "Your code takes too much memory",
     Fault.CRASHED: "Your code ends its process"}

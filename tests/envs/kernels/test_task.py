@@ -3,9 +3,11 @@ import pytest
 
 from jaxrl_moe.config import ConfigError
 from jaxrl_moe.envs import make_task
+from jaxrl_moe.envs.kernels.feedback import feedback
 from jaxrl_moe.envs.kernels.instructions import SYSTEM
 from jaxrl_moe.envs.kernels.task import TritonKernels
 from jaxrl_moe.envs.kernels.verdicts.trial import Judged
+from jaxrl_moe.envs.kernels.verdicts.verdict import Basis, Fault, Verdict
 from jaxrl_moe.types import Action, EnvError, Status, UserError
 from tests.helpers.kernels import (
     BROKEN,
@@ -172,3 +174,9 @@ def test_the_judge_is_closed_with_the_task_and_once():
     task.close()
     task.close()
     assert judge.closed == 1
+
+
+@pytest.mark.parametrize("fault", Fault)
+def test_every_fault_has_words(fault):
+    said = feedback(Verdict(Basis.INTERPRETER, fault=fault, message="this happened"), 100)
+    assert said.startswith("Your ") and "this happened" in said
