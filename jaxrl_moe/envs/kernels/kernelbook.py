@@ -7,6 +7,7 @@ import tokenize
 from collections.abc import Iterator, Sequence
 
 from jaxrl_moe.envs.kernels.problem_files import ENTRY, parsed
+from jaxrl_moe.envs.kernels.verdicts.inductor import plain
 from jaxrl_moe.spelling import quoted
 from jaxrl_moe.types import UserError
 
@@ -31,13 +32,14 @@ def reference(source: str, entry: str, where: str) -> str:
 
 
 def answer(source: str, entry: str, where: str) -> str:
-    """Its triton_code as an answer: the entry point with New behind it is called ModelNew.
+    """Its triton_code as an answer: the entry point with New behind it is called ModelNew, and what
+    Inductor wrote is plain Triton, as the judge takes it.
 
     Raises:
       UserError: it is no Python or has no such class, or the name ModelNew is taken.
     """
     _class(parsed(source, where), f"{entry}New", where)
-    return renamed(source, f"{entry}New", f"{ENTRY}New", where)
+    return renamed(plain(source), f"{entry}New", f"{ENTRY}New", where)
 
 
 def renamed(source: str, old: str, new: str, where: str) -> str:

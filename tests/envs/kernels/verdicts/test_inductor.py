@@ -2,6 +2,7 @@
 are."""
 import pytest
 
+from jaxrl_moe.envs.kernels.kernelbook import answer
 from jaxrl_moe.envs.kernels.verdicts.inductor import plain
 from jaxrl_moe.envs.kernels.verdicts.static import refusals
 from jaxrl_moe.envs.kernels.verdicts.trial import Judged
@@ -92,6 +93,11 @@ def test_inductor_s_names_are_gone_and_the_rest_is_let_through():
     assert refusals(WRITTEN)
     made = plain(WRITTEN)
     assert not refusals(made) and "_inductor" not in made and "_C" not in made
+
+
+def test_an_answer_of_kernelbook_is_one_that_is_let_through():
+    written = WRITTEN.replace("class ModelNew", "class TwiceNew")
+    assert not refusals(answer(written, "Twice", "row 1"))
 
 
 def test_what_is_in_no_such_form_stays_as_it_is():
