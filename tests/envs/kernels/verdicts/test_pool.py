@@ -131,12 +131,12 @@ def test_a_verdict_at_work_begins_again_where_its_worker_is_renewed():
             future = threads.submit(worker.verdict, RELU, RIGHT, 1, Trials())
             time.sleep(delay)
             worker.renew()
-            assert future.result(120).correct
+            assert future.result(600).correct
         future = threads.submit(worker.verdict, RELU, RIGHT, 1, Trials())
         time.sleep(0.1)
         worker.close()
         with pytest.raises(UserError, match="closed"):
-            future.result(120)
+            future.result(600)
 
 
 @NEEDED
