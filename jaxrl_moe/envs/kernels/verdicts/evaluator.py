@@ -18,6 +18,7 @@ from jaxrl_moe.types import UserError
 
 MOST_BYTES = 2**28   # of the arrays of one call
 MOST_ELEMENTS = 2**14  # of inputs, weights and output, where an interpreter runs them
+_IDLE = 3  # calls without kernels, all of which must be right to be told
 MOST_LAUNCHES = 32   # kinds of launches that are compiled
 _FAULTS = {Cause.TIME: Fault.TIMED_OUT, Cause.CPU: Fault.TIMED_OUT, Cause.MEMORY: Fault.MEMORY,
            Cause.PROCESSES: Fault.MEMORY}
@@ -106,18 +107,27 @@ class Evaluator:
         expect(candidate.ask("begin", 0, source=trial.source, entry=ENTRY), trial)
         shapes = self._shapes(trial.problem, reference, trial.seed)
         trials = max(trial.problem.trials, len(shapes))
+        sizes: dict[int, int] = {}  # bytes of the output, by shape
         for number in range(trials):
             if number < len(shapes):  # afterwards the last shape again
                 self._make(trial, reference, candidate, shapes[number])
             made = self._drawn(reference, trial.seeds(number))
             check_call(trial, made, self._called(trial, candidate, made, again=number % 2 == 1))
             trial.passed += 1
-        made = self._drawn(reference, trial.seeds(trials))
-        idle = self._called(trial, candidate, made, kernels=False)
-        if difference(made.head["output"], made.parts, idle.head["output"], idle.parts) is None:
+            sizes.setdefault(number, sum(map(len, made.parts[made.head["input_parts"]:])))
+        largest = max(range(len(shapes)), key=sizes.__getitem__)
+        self._make(trial, reference, candidate, shapes[largest])
+        if all(self._right_without(trial, reference, candidate, trials + number) for number in range(_IDLE)):
             raise FoundError(Fault.DECOY, "The output is right even where no kernel runs: the kernels "
-                             "must do "
-                         "the work.")
+                             "must do the "
+                             "work.")
+
+    def _right_without(self, trial: Trial, reference: Warmed, candidate: Warmed, number: int) -> bool:
+        """Whether the output is right where launches do nothing, which by chance may happen once: the right
+        one may be 0, as fresh memory may."""
+        made = self._drawn(reference, trial.seeds(number))
+        idle = self._called(trial, candidate, made, kernels=False)
+        return difference(made.head["output"], made.parts, idle.head["output"], idle.parts) is None
 
     def _shapes(self, problem: Judged, reference: Warmed, seed: int) -> Sequence[Mapping[str, int]]:
         """The problem's; on a GPU its file's own too; where it names none, such as an interpreter can
@@ -132,7 +142,7 @@ class Evaluator:
     def _time(self, trial: Trial, reference: Warmed, candidate: Warmed) -> None:
         """After it was right: with fresh inputs for each call, and each output compared."""
         self._make(trial, reference, candidate, _timed_at(trial.problem))
-        first = trial.passed + 1
+        first = trial.passed + _IDLE
         try:
             trial.taken = timed(candidate, lambda number: self._drawn(reference, trial.seeds(first + number)),
                                 lambda made, answer: check_call(trial, made, answer), trial.problem.timed)

@@ -12,6 +12,7 @@ WARM_UPS = 3
 QUARANTINE = 10.0  # times as fast as the reference: nobody believes that unseen
 _TOGETHER_MS = 20.0  # of calls in a row, by which a clock within is held against the one without
 _MOST_CALLS = 1000
+_TRIES = 5
 _DISBELIEF = 1.5     # times as long by our clock as by theirs, and
 _OVERHEAD_MS = 0.05  # for a launch beside: that much is let pass
 
@@ -68,10 +69,12 @@ def _go(program: Warmed, made: Answer, calls: int, variant: dict[str, Any]) -> t
 
 
 def _believed(program: Warmed, made: Answer, median: float, variant: dict[str, Any]) -> None:
-    """By our clock one call and many in a row differ by what the calls take, whatever a message takes."""
+    """By our clock one call and many in a row differ by what the calls take, whatever a message takes.
+    Others who use the machine make calls longer, and none shorter: so the shortest of several tries
+    counts."""
     many = max(2, min(_MOST_CALLS, int(_TOGETHER_MS / median)))
-    one = min(_go(program, made, 1, variant)[1] for _ in range(3))
-    each = (_go(program, made, 1 + many, variant)[1] - one) / many
+    one = min(_go(program, made, 1, variant)[1] for _ in range(_TRIES))
+    each = min(_go(program, made, 1 + many, variant)[1] - one for _ in range(_TRIES)) / many
     if each > _DISBELIEF * median + _OVERHEAD_MS:
         raise ClockError(f"by its clock a call takes {median:.4g} ms, and by ours {each:.4g} ms")
 

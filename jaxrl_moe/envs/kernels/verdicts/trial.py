@@ -52,4 +52,4 @@ class Trial:
 
     def seeds(self, number: int) -> int:
         """Of a trial's inputs: no candidate can be written for them."""
-        return int.from_bytes(hashlib.sha256(self._draws + bytes([number])).digest()[:7], "big")
+        return int.from_bytes(hashlib.sha256(self._draws + number.to_bytes(8, "big")).digest()[:7], "big")

@@ -2,6 +2,7 @@
 import contextlib
 import pathlib
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -61,27 +62,28 @@ class Warmed:
         self._environment = own | dict(environment or {})
         self._program: ShutIn | None = None
         self._late = False
+        self._left = 0.0
 
     @contextlib.contextmanager
     def use(self, seconds: float) -> Iterator["Warmed"]:
-        """A fork that may be asked within the block, for so many seconds of wall time in all.
+        """A fork that may be asked within the block, and may take so many seconds of wall time in all; what
+        passes between two questions does not count.
 
         Raises:
           UserError, SandboxError, OSError: the process cannot be started.
         """
         program = self._running()
-        timer = threading.Timer(seconds, self._cut, (program,))
-        timer.start()
+        self._left = seconds
         try:
-            self._fork(program)
+            with self._awaited(program):
+                self._fork(program)
             yield self
-            self._say({"call": "end"})
-            self._await_end()
+            with self._awaited(program):
+                self._say({"call": "end"})
+                self._await_end()
         except BaseException:
             self.close()  # its pipes may be in the middle of a message
             raise
-        finally:
-            timer.cancel()
 
     def ask(self, call: str, most: int, parts: Sequence[bytes] = (), **said: Any) -> Answer:
         """What the fork answers.
@@ -92,11 +94,24 @@ class Warmed:
         Raises:
           GoneError: it has ended, was killed, or answers what is no message.
         """
-        self._say({"call": call, **said}, parts)
-        head, answered = self._heard(most)
+        with self._awaited(self._program):
+            self._say({"call": call, **said}, parts)
+            head, answered = self._heard(most)
         if "ended" in head:
             raise GoneError(f"its process ended with code {head['ended']}", None, head["ended"])
         return Answer(head, answered)
+
+    @contextlib.contextmanager
+    def _awaited(self, program: ShutIn) -> Iterator[None]:
+        """Counts what it takes within the block, and kills it where that is too long."""
+        begin = time.monotonic()
+        timer = threading.Timer(max(self._left, 0.0), self._cut, (program,))
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            self._left -= time.monotonic() - begin
 
     @property
     def device(self) -> str:
