@@ -1,7 +1,6 @@
 """Do verdicts teach? A small policy chooses what kernels are made of, in up to three turns, and is trained on
-what the
-evaluation server says of the whole sources: how often it is right on held-out problems, before GRPO and after
-it.
+what the evaluation server says of the whole sources: how often it is right on held-out problems, before GRPO
+and after it.
 
     make learn-kernels
     python -m benchmarks.kernel_learning --seeds=1 --steps=10
@@ -111,38 +110,42 @@ def report(folder: pathlib.Path, steps: int) -> tuple[str, list[str]]:
     """(markdown, what is wrong)."""
     lines: list[Sequence[str]] = []
     problems = []
+    minutes = ""
     for run in sorted(folder.glob(f"{steps}_steps_*")):
         if (run / "model").exists():
-            rows = evaluations(read_rows(run / "metrics.jsonl"))
+            before = evaluations(read_rows(run / "sft" / "metrics.jsonl"))
+            after = evaluations(read_rows(run / "metrics.jsonl"))[-1]
             seed = run.name.rpartition("_")[2]
-            lines += [line_of(seed, row, run) for row in (rows[0], rows[-1])]
-            lift = rows[-1]["eval/correct"] - rows[0]["eval/correct"]
+            told = {"from scratch": before[0], "after SFT": before[-1], "after GRPO": after}
+            lines += [line_of(seed, name, row) for name, row in told.items()]
+            minutes = ", ".join(filter(None,
+                                       [minutes, f"{seconds(read_rows(run / 'metrics.jsonl')) / 60:.1f}"]))
+            lift = after["eval/correct"] - before[-1]["eval/correct"]
             if lift < LEAST:
                 problems.append(f"seed {seed}: GRPO lifts the held-out correct rate by {lift:+.3f}, under "
                                 f"{LEAST}")
-    header = ["seed", "step", "correct", *(f"correct by turn {turn}" for turn in TURNS[:-1]), "compiled",
-              *(f"reward of turn {turn}" for turn in TURNS), "minutes of RL"]
+    header = ["seed", "policy", "correct", *(f"correct by turn {turn}" for turn in TURNS), "compiled",
+              *(f"reward of turn {turn}" for turn in TURNS)]
     told = "".join(f"- {problem}\n" for problem in problems)
     text = table.heading("kernel_learning") + INTRODUCTION + table.rows(header, lines)
+    text += f"\n{steps} steps of GRPO took {minutes} minutes.\n"
     return text + (f"\n{len(problems)} PROBLEMS\n\n{told}" if problems else ""), problems
 
 
-def line_of(seed: str, row: Mapping[str, float], run: pathlib.Path) -> list[str]:
+def line_of(seed: str, policy: str, row: Mapping[str, float]) -> list[str]:
     """An evaluation on the held-out problems; of a turn that nobody needed there is no reward."""
     def told(name: str) -> str:
         return f"{row[f'eval/{name}']:.3f}" if f"eval/{name}" in row else ""
 
-    minutes = seconds(read_rows(run / "metrics.jsonl")) / 60 if row["step"] else None
-    by_turn = [told(f"correct_by_turn_{turn}") for turn in TURNS[:-1]]
+    by_turn = [told(f"correct_by_turn_{turn}") for turn in TURNS]
     rewards = [told(f"reward_turn_{turn}") for turn in TURNS]
-    return [seed, f"{row['step']}", f"**{told('correct')}**", *by_turn, told("compiled"), *rewards,
-            "" if minutes is None else f"{minutes:.1f}"]
+    return [seed, policy, f"**{told('correct')}**", *by_turn, told("compiled"), *rewards]
 
 
 INTRODUCTION = (
     "`make learn-kernels`: configs/kernels/tiny_triton_grpo.py against a process of `scripts/serve.py "
-    "kernels`, on the problems that are held out, sampled at T = 1, in up to three turns. Step 0 is what "
-    "SFT on the attempts of pupils has come to. Verdicts rest on Triton's interpreter and on a compilation "
+    "kernels`, on the problems that are held out, sampled at T = 1, in up to three turns. SFT is on the "
+    "attempts of pupils. Verdicts rest on Triton's interpreter and on a compilation "
     "for sm_90; nothing is timed, so that 0.3 is the most that a turn gives. The reward of a turn is the "
     "mean over the episodes that came to it: those of turns 2 and 3 have failed before.\n\n")
 

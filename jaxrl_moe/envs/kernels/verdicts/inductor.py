@@ -4,6 +4,8 @@ here, and differs from one version of torch to the next."""
 import ast
 from collections.abc import Callable
 
+from jaxrl_moe.envs.kernels.verdicts.static import LONGEST
+
 _HELPERS = "torch._inductor.runtime.triton_helpers"
 # Functions of triton_helpers; NaN is not handed on by maximum and minimum, as it is there.
 _FUNCTIONS: dict[str, str] = {
@@ -16,12 +18,12 @@ _BLOCKS = ("XBLOCK", "YBLOCK", "ZBLOCK")
 def plain(source: str) -> str:
     """A source without Inductor's own names, as far as they are known; one that has none as it is, and one
     that is no Python too."""
-    if "torch._inductor" not in source and "torch._C" not in source:
+    if len(source) > LONGEST or "torch._inductor" not in source and "torch._C" not in source:
         return source
     try:
         tree = ast.parse(source)
         return ast.unparse(ast.fix_missing_locations(_Plain().visit(tree)))
-    except (SyntaxError, ValueError, RecursionError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return source
 
 

@@ -1,23 +1,22 @@
-"""Which of a module's kernels its forward launches, as the source has it."""
+"""Which of a module's kernels are launched, as far as the source tells."""
 import ast
 from typing import NamedTuple
 
 
 class Launched(NamedTuple):
-    """kernels: functions under @triton.jit that store something; reached: those that forward launches, by
-    itself or through functions that it calls."""
+    """kernels: functions under @triton.jit that store something; reached: those that a method of a class
+    names, by itself or through functions that it names."""
     kernels: frozenset[str]
     reached: frozenset[str]
 
 
-def launches_of(tree: ast.Module, module: ast.ClassDef) -> Launched:
-    """Looks at the functions of the file and the methods of the class."""
+def launches_of(tree: ast.Module) -> Launched:
+    """Looks at all functions and methods of the file."""
     functions = {each.name: each for each in tree.body if isinstance(each, ast.FunctionDef)}
-    kernels = {name for name, each in functions.items() if is_kernel(each) and _stores(each, functions)}
-    methods = {each.name: each for each in module.body if isinstance(each, ast.FunctionDef)}
-    classes = {each.name: each for each in tree.body if isinstance(each, ast.ClassDef)}
-    return Launched(frozenset(kernels),
-                    frozenset(_reached(methods["forward"], methods | functions, classes) & kernels))
+    kernels = frozenset(name for name, each in functions.items() if is_kernel(each)
+                        and _stores(each, functions))
+    methods = [each for node in tree.body if isinstance(node, ast.ClassDef) for each in node.body]
+    return Launched(kernels, frozenset(_named_from(methods, functions)) & kernels)
 
 
 def is_kernel(function: ast.FunctionDef) -> bool:
@@ -26,37 +25,20 @@ def is_kernel(function: ast.FunctionDef) -> bool:
                and each.id == "jit" for decorator in function.decorator_list for each in ast.walk(decorator))
 
 
-def _stores(kernel: ast.FunctionDef, functions: dict[str, ast.FunctionDef],
-            seen: frozenset = frozenset()) -> bool:
-    """Whether it, or a function that it calls, writes to memory."""
-    for node in ast.walk(kernel):
-        if isinstance(node, ast.Attribute) and (node.attr == "store" or node.attr.startswith("atomic_")):
-            return True
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            inner = functions.get(node.func.id)
-            if inner and inner.name not in seen and _stores(inner, functions, seen | {inner.name}):
-                return True
-    return False
+def _stores(kernel: ast.FunctionDef, functions: dict[str, ast.FunctionDef]) -> bool:
+    """Whether it, or a function that it names, writes to memory."""
+    inner = [functions[name] for name in _named_from([kernel], functions)]
+    return any(isinstance(node, ast.Attribute) and (node.attr == "store" or node.attr.startswith("atomic_"))
+               for each in (kernel, *inner) for node in ast.walk(each))
 
 
-def _reached(begin: ast.FunctionDef, functions: dict[str, ast.FunctionDef],
-             classes: dict[str, ast.ClassDef]) -> set[str]:
-    """Names of what is launched on the way from a function, `kernel[grid](...)`."""
-    launched: set[str] = set()
+def _named_from(beginnings: list[ast.stmt], functions: dict[str, ast.FunctionDef]) -> set[str]:
+    """Functions of the file that are named on the way from there, each looked into once."""
     seen: set[str] = set()
-    waiting = [begin]
+    waiting = list(beginnings)
     while waiting:
         for node in ast.walk(waiting.pop()):
-            if not isinstance(node, ast.Call):
-                continue
-            called = node.func
-            if isinstance(called, ast.Subscript) and isinstance(called.value, ast.Name):
-                launched.add(called.value.id)
-                continue
-            name = getattr(called, "id", None) or getattr(called, "attr", "")
-            inner = classes[name].body if name in classes else [functions[name]] if name in functions else []
-            for each in inner:
-                if isinstance(each, ast.FunctionDef) and f"{name}.{each.name}" not in seen:
-                    seen.add(f"{name}.{each.name}")
-                    waiting.append(each)
-    return launched
+            if isinstance(node, ast.Name) and node.id in functions and node.id not in seen:
+                seen.add(node.id)
+                waiting.append(functions[node.id])
+    return seen

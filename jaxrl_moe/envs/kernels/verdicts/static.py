@@ -7,23 +7,24 @@ this on them.
 """
 import ast
 import builtins
+import re
 import symtable
 from collections.abc import Iterator
 
 from jaxrl_moe.envs.kernels.verdicts.imports import Imports
 from jaxrl_moe.envs.kernels.verdicts.keeping import kept
 from jaxrl_moe.envs.kernels.verdicts.launches import launches_of
-from jaxrl_moe.envs.kernels.verdicts.vocabulary import ATTRIBUTES, DUNDERS, FRAMES, NAMES
+from jaxrl_moe.envs.kernels.verdicts.vocabulary import ATTRIBUTES, DUNDERS, FRAMES, NAMES, ORDINARY
 from jaxrl_moe.spelling import cut, quoted
 
 ENTRY = "ModelNew"
 STATEMENTS = {ast.Try: "try", ast.TryStar: "try", ast.Global: "global", ast.Nonlocal: "nonlocal",
               ast.Yield: "yield",
               ast.YieldFrom: "yield from", ast.Await: "await", ast.AsyncFunctionDef: "async def",
-              ast.AsyncFor: "async for", ast.AsyncWith: "async with", ast.Delete: "del", ast.Match: "match",
-              ast.NamedExpr: ":="}
+              ast.AsyncFor: "async for", ast.AsyncWith: "async with", ast.Match: "match"}
 LONGEST = 100_000  # characters of a source
 _MOST = 12  # sentences
+_COOKIE = re.compile(r"[ \t\f]*#.*coding[:=]")  # PEP 263: a file would be read otherwise than this text is
 
 
 def refusals(source: str) -> list[str]:
@@ -33,8 +34,11 @@ def refusals(source: str) -> list[str]:
     """
     if len(source) > LONGEST:
         return [f"The code has {len(source)} characters; {LONGEST} are the most."]
+    if any(_COOKIE.match(line) for line in source.split("\n")[:2]):
+        return ["A line that names an encoding is not allowed: the code is UTF-8."]
     try:
         tree = ast.parse(source)
+        tree.body = [each for each in tree.body if not _is_main(each)]
         found = [*_said(tree), *_undefined(source), *kept(tree), *_module_level(tree), *_structure(tree)]
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = f"line {error.lineno}: " if isinstance(error, SyntaxError) and error.lineno else ""
@@ -46,15 +50,32 @@ def _said(tree: ast.Module) -> Iterator[str]:
     """What no line may say."""
     imports = Imports(tree)
     yield from imports.refusals()
+    first = {id(method.args.args[0]) for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
+             for method in node.body if isinstance(method, ast.FunctionDef) and method.args.args}
     for node in ast.walk(tree):
         if type(node) in STATEMENTS:
             yield f"line {node.lineno}: `{STATEMENTS[type(node)]}` is not allowed."
         elif isinstance(node, ast.Name) and (node.id in NAMES or node.id.startswith("__")):
             yield f"line {node.lineno}: `{node.id}` is not allowed."
+        elif isinstance(node, ast.Name | ast.arg) and _rebinds_self(node, first):
+            yield f"line {node.lineno}: `self` is what a method of a class has first, and nothing else."
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "type" and len(node.args) != 1:
+            yield f"line {node.lineno}: `type` is allowed with one argument."
         elif isinstance(node, ast.Attribute) and not imports.is_module(node.value):
             yield from _attribute(node)
         elif isinstance(node, ast.ClassDef):
             yield from _class(node, imports)
+
+
+def _rebinds_self(node: ast.Name | ast.arg, first: set[int]) -> bool:
+    if isinstance(node, ast.arg):
+        return node.arg == "self" and id(node) not in first
+    return node.id == "self" and not isinstance(node.ctx, ast.Load)
+
+
+def _is_main(node: ast.stmt) -> bool:
+    """What follows `if __name__ == "__main__":` never runs."""
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'" and not node.orelse
 
 
 def _undefined(source: str) -> Iterator[str]:
@@ -74,7 +95,7 @@ def _undefined(source: str) -> Iterator[str]:
 def _attribute(node: ast.Attribute) -> Iterator[str]:
     own = isinstance(node.value, ast.Name) and node.value.id == "self"
     beginning = node.attr == "__init__" and isinstance(node.value, ast.Call)  # super().__init__()
-    if node.attr in ATTRIBUTES and not own or node.attr.startswith(FRAMES):
+    if node.attr in ATTRIBUTES or node.attr in ORDINARY and not own or node.attr.startswith(FRAMES):
         yield f"line {node.lineno}: `.{node.attr}` is not allowed."
     elif node.attr.startswith("_") and not beginning and (not own or node.attr.startswith("__")):
         yield (f"line {node.lineno}: `.{cut(node.attr)}` is not allowed: names that begin with _ are not "
@@ -96,21 +117,19 @@ def _module_level(tree: ast.Module) -> Iterator[str]:
     for statement in tree.body:
         documents = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
         defines = isinstance(statement, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef)
-        constant = isinstance(statement, ast.Assign | ast.AnnAssign) and not any(
-            isinstance(each, ast.List | ast.Dict | ast.Set | ast.ListComp | ast.DictComp | ast.SetComp
-                       | ast.Lambda
-                       | ast.GeneratorExp | ast.Call) for each in ast.walk(statement)
-                                                                                 if not _is_constexpr(each))
+        constant = isinstance(statement, ast.Assign | ast.AnnAssign) and all(
+            _is_number(each) for each in ast.walk(statement) if isinstance(each, ast.Call))
         if not (documents or defines or constant):
-            yield (f"line {statement.lineno}: the module may define functions, classes and constants, and "
-                   f"do nothing "
-                   "else.")
+            yield (f"line {statement.lineno}: the module may define functions, classes and constants, and do "
+                   "nothing else.")
 
 
-def _is_constexpr(node: ast.AST) -> bool:
-    """tl.constexpr(...), by which a kernel sees a constant of the module."""
-    return isinstance(node, ast.Call) and isinstance(node.func,
-                                                     ast.Attribute) and node.func.attr == "constexpr"
+def _is_number(call: ast.Call) -> bool:
+    """A call by which a constant is made: tl.constexpr(128), by which kernels see one, float("inf"),
+    math.log2(3), triton.Config(...)."""
+    called = ast.unparse(call.func)
+    return called in ("float", "int", "bool", "tuple", "list", "dict", "triton.Config") or called.startswith(
+        "math.") or called.endswith(".constexpr")
 
 
 def _structure(tree: ast.Module) -> Iterator[str]:
@@ -122,9 +141,9 @@ def _structure(tree: ast.Module) -> Iterator[str]:
     if not classes[0].bases or "forward" not in methods:
         yield f"line {classes[0].lineno}: {ENTRY} must be a torch.nn.Module with a method forward."
         return
-    launched = launches_of(tree, classes[0])
+    launched = launches_of(tree)
     if not launched.kernels:
         yield "The code defines no kernel: a function under @triton.jit that stores what it computes."
     elif not launched.reached:
-        yield (f"{ENTRY}.forward launches none of the kernels {quoted(', '.join(sorted(launched.kernels)))}: "
+        yield (f"No method launches one of the kernels {quoted(', '.join(sorted(launched.kernels)))}: "
                "kernel[grid](...) is a launch.")
