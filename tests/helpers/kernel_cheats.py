@@ -194,20 +194,19 @@ os._exit(0)'''), "crashed", True),
     "an error that ends the program": (candidate('''
 import sys
 sys.exit(0)'''), "crashed", True),
-    "methods of the module replaced": (candidate('''
-return torch.zeros_like(x)
-
-def to(self, *args, **kwargs):
-    return Fake()
-
-def eval(self):
-    return Fake()
-
-def __call__(self, *args):
-    return args[0]''', '''
+    "methods of the module replaced": (candidate("return torch.zeros_like(x)", """
 class Fake:
     pass
-'''), "mismatch", True),
+""").replace("    def forward", """    def to(self, *args, **kwargs):
+        return Fake()
+
+    def eval(self):
+        return Fake()
+
+    def __call__(self, *args):
+        return args[0]
+
+    def forward"""), "mismatch", True),
     "files of the machine": (candidate('raise RuntimeError(open("/etc/shadow").read())'), "raised", True),
     "the environment": (candidate('''
 import os
@@ -215,6 +214,84 @@ raise RuntimeError(sorted(os.environ))'''), "raised", True),
     "a network": (candidate('''
 import socket
 socket.create_connection(("127.0.0.1", 22), 1)'''), "raised", True),
+    "torch within the grid": (candidate('''
+out = torch.empty_like(x)
+copied = torch.empty_like(x)
+grid = lambda meta: (out.copy_(torch.relu(x) * self.weight).shape[0] * 0 + 1,)
+scaled_relu[grid](x, self.weight, copied, x.shape[1], BLOCK=32)
+return out'''), "decoy", False),
+    "torch as an argument": (candidate('''
+out = torch.empty_like(x)
+fake[(1,)](lambda: out.copy_(torch.relu(x) * self.weight), x)
+scaled_relu[(1,)](x, self.weight, torch.empty_like(x), x.shape[1], BLOCK=32)
+return out''', '''
+@triton.jit
+def fake(work, x_ptr):
+    if isinstance(work, tl.tensor):
+        tl.store(x_ptr, work)
+    else:
+        work()
+'''), "raised", False),
+    "numbers as text": (candidate('''
+scaled_relu[(1,)](x, self.weight, torch.empty_like(x), x.shape[1], BLOCK=32)
+rows = [[max(float(str(x[i, j])[7:-1]), 0.0) for j in range(x.shape[1])] for i in range(x.shape[0])]
+return torch.tensor(rows)'''), "decoy", False),
+    "numbers by map2_": (candidate('''
+out = torch.empty_like(x)
+out.map2_(x, self.weight.detach().expand_as(x), lambda z, a, b: max(a, 0.0) * b)
+scaled_relu[(1,)](x, self.weight, torch.empty_like(x), x.shape[1], BLOCK=32)
+return out'''), "decoy", True),
+    "arrays of NumPy": (candidate('''
+scaled_relu[(1,)](x, self.weight, torch.empty_like(x), x.shape[1], BLOCK=32)
+return torch.from_numpy(x.numpy().clip(0) * self.weight.detach().numpy())'''), "decoy", True),
+    "numbers read one by one": (candidate('''
+scaled_relu[(1,)](x, self.weight, torch.empty_like(x), x.shape[1], BLOCK=32)
+w = self.weight.detach()
+return torch.tensor([[max(float(a), 0.0) * float(b) for a, b in zip(row, w)] for row in x])'''), "decoy",
+                                False),
+    "a count in an iterator": (candidate("return right(x, self.weight)").replace(
+        "self.calls = 0", "self.calls = iter(range(1000))"), "raised", False),
+    "a list behind its methods": (candidate("return right(x, self.weight)").replace(
+        "self.calls = 0", "memory = []\n        self.push = memory.append"), "raised", False),
+    "a tensor in an object of its own": (candidate('''
+out = right(x, self.weight)
+scaled_relu[(1,)](x, self.weight, self.thing.kept, x.shape[1], BLOCK=32)
+return out''', '''
+class Thing:
+    def __init__(self):
+        self.kept = torch.zeros(4, 24)
+''').replace("self.calls = 0", "self.thing = Thing()"), "kept", False),
+    "memory behind an empty view": (candidate('''
+out = right(x, self.weight)
+scaled_relu[(1,)](x, self.weight, self.calls.as_strided((1, 24), (24, 1)), x.shape[1], BLOCK=32)
+return out''').replace("self.calls = 0", "self.calls = torch.zeros(64)[:0]"), "kept", False),
+    "modules that are not told": (candidate("""
+scaled_relu[(1,)](x, self.weight, self.calls, x.shape[1], BLOCK=32)
+return right(x, self.weight)""").replace("self.calls = 0", "self.calls = torch.zeros(1, 24)").replace(
+        "    def forward", "    def named_modules(self, *args):\n        return []\n\n    def forward"),
+        "kept", False),
+    "a cast that computes": (candidate('''
+scaled_relu[(1,)](x, self.weight, torch.empty_like(x), x.shape[1], BLOCK=32)
+return x.to(torch.int32).to(torch.float32)'''), "decoy", False),
+    "checks that are told to see nothing": (candidate('''
+import sys
+sys.modules["launches"].HARMLESS |= {"relu", "mul"}
+sys.modules["candidate"].frames = None
+scaled_relu[(1,)](x, self.weight, torch.empty_like(x), x.shape[1], BLOCK=32)
+return torch.zeros_like(x)'''), "mismatch", True),
+    "a process that says it has ended": (candidate('''
+import sys
+frames = sys.modules["frames"]
+read = frames.__dict__.setdefault("first", frames.read)
+def lives_on(stream, most):
+    message = read(stream, most)
+    if message and message[0]["call"] == "end":
+        frames.write(sys._getframe(1).f_locals["writing"], {"ended": 0})
+        stream.read(1)
+        return read(stream, most)
+    return message
+frames.read = lives_on
+return right(x, self.weight)'''), "crashed", True),
     "a thread that goes on": (candidate('''
 import threading
 out = torch.zeros_like(x)

@@ -12,7 +12,7 @@ from jaxrl_moe.types import UserError
 
 def expect(answer: Answer, trial: Trial) -> None:
     if "error" in answer.head:
-        raise FoundError(Fault.RAISED, str(answer.head["error"]))
+        raise FoundError(Fault.RAISED, str(answer.head["error"]).encode(errors="replace").decode())
 
 
 def sound(answer: Answer) -> None:
@@ -39,7 +39,16 @@ def _computed(trial: Trial, made: Answer, answer: Answer) -> str | None:
     return f"forward computes by torch's own operators: {', '.join(names)}. A kernel must do that."
 
 
+def is_right(made: Answer, answer: Answer) -> bool:
+    """Whether the output is what is expected."""
+    return _differs(made, answer) is None
+
+
 def _different(trial: Trial, made: Answer, answer: Answer) -> str | None:
+    return _differs(made, answer)
+
+
+def _differs(made: Answer, answer: Answer) -> str | None:
     try:
         differs = difference(made.head["output"], made.parts, answer.head.get("output"), answer.parts)
     except MalformedError as error:

@@ -4,8 +4,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxrl_moe.envs.kernels.verdicts.checks import check_call, expect, launches_of_answer, sound
-from jaxrl_moe.envs.kernels.verdicts.compare import difference
+from jaxrl_moe.envs.kernels.verdicts.checks import check_call, expect, is_right, launches_of_answer, sound
 from jaxrl_moe.envs.kernels.verdicts.inductor import plain
 from jaxrl_moe.envs.kernels.verdicts.static import ENTRY, refusals
 from jaxrl_moe.envs.kernels.verdicts.timing import ClockError, FailedError, Milliseconds, timed
@@ -19,7 +18,7 @@ from jaxrl_moe.types import UserError
 MOST_BYTES = 2**28   # of the arrays of one call
 MOST_ELEMENTS = 2**14  # of inputs, weights and output, where an interpreter runs them
 _IDLE = 3  # calls without kernels, all of which must be right to be told
-MOST_LAUNCHES = 32   # kinds of launches that are compiled
+MOST_LAUNCHES = 64   # kinds of launches, all of which are compiled
 _FAULTS = {Cause.TIME: Fault.TIMED_OUT, Cause.CPU: Fault.TIMED_OUT, Cause.MEMORY: Fault.MEMORY,
            Cause.PROCESSES: Fault.MEMORY}
 
@@ -127,7 +126,7 @@ class Evaluator:
         one may be 0, as fresh memory may."""
         made = self._drawn(reference, trial.seeds(number))
         idle = self._called(trial, candidate, made, kernels=False)
-        return difference(made.head["output"], made.parts, idle.head["output"], idle.parts) is None
+        return is_right(made, idle)
 
     def _shapes(self, problem: Judged, reference: Warmed, seed: int) -> Sequence[Mapping[str, int]]:
         """The problem's; on a GPU its file's own too; where it names none, such as an interpreter can
@@ -185,10 +184,14 @@ class Evaluator:
         if self._compiler is None or not trial.launches:
             return "", None
         target = f"sm_{self._capability}"
+        if len(trial.launches) > MOST_LAUNCHES:
+            return target, FoundError(Fault.NOT_COMPILED, f"It has {len(trial.launches)} kinds of "
+                                      f"launches, by kernel, "
+                                      f"types and constants; {MOST_LAUNCHES} are the most.")
         try:
             with self._compiler.use(self._seconds) as compiler:
                 begun = compiler.ask("begin", 0, source=trial.source)
-                for launch in [*trial.launches.values()][:MOST_LAUNCHES] if "error" not in begun.head else []:
+                for launch in trial.launches.values() if "error" not in begun.head else []:
                     said = compiler.ask("compile", 0, launch=launch, capability=self._capability)
                     if "error" in said.head:
                         error = f"{launch['kernel']} does not compile for {target}: {said.head['error']}"

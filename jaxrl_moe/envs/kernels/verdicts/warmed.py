@@ -1,6 +1,9 @@
 """A process in a sandbox that has imported what takes seconds, and forks for each use."""
 import contextlib
+import fcntl
+import os
 import pathlib
+import select
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +17,8 @@ from jaxrl_moe.sandbox.ways import Way
 
 INSIDE = pathlib.Path(__file__).parent / "inside"
 Mode = Literal["reference", "candidate", "compiler"]
+CONFIRMING = 3  # as warm.py has it
+_CONFIRM_SECONDS = 30.0  # for the process to look after a fork that it says has ended
 _START_SECONDS = 300.0  # to import torch and Triton on a machine that is busy
 
 
@@ -97,6 +102,8 @@ class Warmed:
         with self._awaited(self._program):
             self._say({"call": call, **said}, parts)
             head, answered = self._heard(most)
+            if "ended" in head:
+                self._confirm()
         if "ended" in head:
             raise GoneError(f"its process ended with code {head['ended']}", None, head["ended"])
         return Answer(head, answered)
@@ -134,13 +141,12 @@ class Warmed:
         program, self._program = self._program, None
         if program is not None:
             program.close()
+            self._confirming.close()
 
     def _running(self) -> ShutIn:
         if self._program is None:
             self._late = False
-            self._program = ShutIn([self._interpreter, "-P", str(INSIDE / "warm.py"), self._mode,
-                                    self._device],
-                                   self._cell(), self._bounds, self._way)
+            self._program = self._started()
             timer = threading.Timer(_START_SECONDS, self._cut, (self._program,))
             timer.start()
             try:
@@ -151,6 +157,20 @@ class Warmed:
             finally:
                 timer.cancel()
         return self._program
+
+    def _started(self) -> ShutIn:
+        ours, theirs = os.pipe()
+        high = fcntl.fcntl(theirs, fcntl.F_DUPFD_CLOEXEC, 10)
+        os.close(theirs)
+        self._confirming = open(ours, "rb", buffering=0)
+        try:
+            return ShutIn([self._interpreter, "-P", str(INSIDE / "warm.py"), self._mode, self._device],
+                          self._cell(), self._bounds, self._way, descriptors={CONFIRMING: high})
+        except BaseException:
+            self._confirming.close()
+            raise
+        finally:
+            os.close(high)
 
     def _cell(self) -> Cell:
         readable = (*python(self._interpreter), *programs(), str(INSIDE))
@@ -193,3 +213,9 @@ class Warmed:
     def _await_end(self) -> None:
         while "ended" not in self._heard(0)[0]:
             pass
+        self._confirm()
+
+    def _confirm(self) -> None:
+        """That a fork has ended says the process that it was forked from, over a pipe that no fork has."""
+        if not select.select([self._confirming], [], [], _CONFIRM_SECONDS)[0] or not self._confirming.read(1):
+            raise GoneError("its process said that it had ended, and had not", None)

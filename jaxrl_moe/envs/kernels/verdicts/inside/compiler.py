@@ -47,12 +47,12 @@ def _compiled(modules: dict[str, Any], head: dict[str, Any]) -> dict[str, Any]:
     kernel = getattr(modules["candidate"], launch["kernel"])
     while not isinstance(kernel, triton.JITFunction):  # below autotune and heuristics
         kernel = kernel.fn
-    arguments = {name: launch["arguments"].get(name, {"constant": None, "as": "value"})
-                 for name in kernel.arg_names}
-    signature = {name: said.get("type", "constexpr") for name, said in arguments.items()}
-    constants = {(place,): _constant(said) for place, said in enumerate(arguments.values())
-                 if "constant" in said}
-    source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
+    arguments = [launch["arguments"].get(name, {"constant": None, "as": "value"})
+                 for name in kernel.arg_names]
+    constants: dict[tuple[int, ...], Any] = {}
+    signature = [_signature(said, (place,), constants, modules["candidate"]) for place,
+                 said in enumerate(arguments)]
+    source = ASTSource(fn=kernel, signature=dict(zip(kernel.arg_names, signature)), constexprs=constants)
     compiled = triton.compile(source, target=GPUTarget("cuda", head["capability"], 32),
                               options=launch["options"])
     shared, most = int(compiled.metadata.shared), SHARED.get(head["capability"], 227) * 1024
@@ -63,9 +63,25 @@ def _compiled(modules: dict[str, Any], head: dict[str, Any]) -> dict[str, Any]:
     return {"shared_bytes": shared, "binary_bytes": len(compiled.asm["cubin"])}
 
 
-def _constant(said: dict[str, Any]) -> Any:
+def _signature(said: dict[str, Any], path: tuple[int, ...], constants: dict[tuple[int, ...], Any],
+               module: Any) -> Any:
+    """Its type, of a tuple those of its parts; values of constants are added by their paths."""
+    if "tuple" in said:
+        return tuple(_signature(each, (*path, place), constants, module) for place,
+                     each in enumerate(said["tuple"]))
+    if "constant" in said:
+        constants[path] = _constant(said, module)
+        return "constexpr"
+    return said["type"]
+
+
+def _constant(said: dict[str, Any], module: Any) -> Any:
     value = said["constant"]
-    return getattr(tl, value, None) or getattr(torch, value) if said["as"] == "dtype" else value
+    if said["as"] == "dtype":
+        return getattr(tl, value, None) or getattr(torch, value)
+    if said["as"] == "kernel":
+        return getattr(module, value)
+    return tuple(_constant(each, module) for each in value) if said["as"] == "tuple" else value
 
 
 def _told(error: Exception) -> str:

@@ -1,24 +1,32 @@
 """What a candidate's forward does beyond its kernels, seen from below: each launch, and each of torch's own
 operators that computes something. Runs in the sandbox; needs torch and triton."""
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import torch
 import triton
+from described import bound, described
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from triton.runtime import interpreter
 
-# Operators that allocate memory, or see what is there under another shape; `_to_copy`, `clone` and `copy_`
-# move values and change none, unless to a type that holds less of them, see Watch.
-HARMLESS = frozenset(
+# Operators that allocate memory, or see what is there under another shape or beside something else;
+# `_to_copy`, `clone` and `copy_` move values and change none, unless to a type that holds less of them, see
+# Watch.
+HARMLESS = frozenset((
     "empty empty_like empty_strided new_empty new_empty_strided new_zeros new_ones new_full zeros "
-                     "zeros_like ones "
+                      "zeros_like ones "
     "ones_like full full_like fill_ zero_ detach alias view _unsafe_view _reshape_alias reshape "
-                     "as_strided expand "
+                      "as_strided expand "
     "permute transpose t squeeze unsqueeze select slice split split_with_sizes unbind unfold diagonal "
-                     "clone copy_ "
-    "_to_copy lift_fresh resize_ is_same_size sym_size sym_stride sym_numel scalar_tensor arange".split())
+                      "clone copy_ "
+    "_to_copy lift_fresh resize_ is_same_size sym_size sym_stride sym_numel scalar_tensor arange cat stack "
+    "constant_pad_nd").split())
+# Functions by which values leave tensors for Python, which no operator tells of.
+TAKING = frozenset("numpy tolist item map_ map2_ apply_ __repr__ __format__ __array__ __dlpack__ "
+                   "__reduce_ex__ "
+                   "__deepcopy__".split())
 
 
 class Watch(TorchDispatchMode):
@@ -37,17 +45,10 @@ class Watch(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = function._schema.name.removeprefix("aten::")
-        if not self._inside_kernel and (name not in HARMLESS or self._narrows(name, args, kwargs or {})):
+        if not self._inside_kernel and (name not in HARMLESS or _narrows(name, args, kwargs or {})):
             self.computed.add(name)
         made = function(*args, **(kwargs or {}))
         return poisoned(made) if name.removeprefix("new_").startswith("empty") else made
-
-    def _narrows(self, name: str, args: Any, kwargs: dict[str, Any]) -> bool:
-        """Whether values are brought to a type of fewer bits."""
-        target = kwargs.get("dtype") if name == "_to_copy" else args[0].dtype if name == "copy_" else None
-        source = args[-1] if name == "copy_" else args[0] if args else None
-        return (target is not None and isinstance(source, torch.Tensor) and source.is_floating_point()
-                and target.itemsize < source.dtype.itemsize)
 
     @contextlib.contextmanager
     def kernel(self, launch: dict[str, Any], compiles: bool) -> Iterator[None]:
@@ -61,6 +62,32 @@ class Watch(TorchDispatchMode):
         finally:
             self._inside_kernel = False
         self.launches.setdefault(repr(launch), launch)
+
+
+class Taken(TorchFunctionMode):
+    """Tells a Watch of values that leave tensors for Python."""
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__()
+        self._watch = watch
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(function, "__name__", "")
+        if name in TAKING:
+            self._watch.computed.add(name)
+        return function(*args, **(kwargs or {}))
+
+
+def _narrows(name: str, args: Any, kwargs: dict[str, Any]) -> bool:
+    """Whether values are brought to a type that cannot hold them, which is a computation."""
+    target = kwargs.get("dtype") if name == "_to_copy" else args[0].dtype if name == "copy_" else None
+    source = args[-1] if name == "copy_" else args[0] if args else None
+    if target is None or not isinstance(source, torch.Tensor) or source.dtype == target:
+        return False
+    if target == torch.bool:
+        return True
+    return source.is_floating_point() and (not target.is_floating_point
+                                           or target.itemsize < source.dtype.itemsize)
 
 
 def poisoned(tensor: torch.Tensor) -> torch.Tensor:
@@ -89,9 +116,8 @@ class Launcher:
         if device == "cpu":
             triton.runtime.Autotuner.run = lambda tuner, *args, **kwargs: self._tuned(tuner, *args, **kwargs)
         executor, function = interpreter.GridExecutor, triton.runtime.jit.JITFunction
-        executor.__call__ = self._standing_in(executor.__call__, lambda kernel: kernel.constexprs)
-        function.run = self._standing_in(function.run, lambda kernel: {each.name for each in kernel.params
-                                                                       if each.is_constexpr})
+        executor.__call__ = self._standing_in(executor.__call__)
+        function.run = self._standing_in(function.run)
 
     def _tuned(self, tuner: Any, *args: Any, **kwargs: Any) -> Any:
         config = tuner.configs[self.call % len(tuner.configs)]
@@ -99,50 +125,29 @@ class Launcher:
             config.pre_hook(dict(zip(tuner.arg_names, args)) | kwargs | config.all_kwargs())
         return tuner.fn.run(*args, **kwargs | config.all_kwargs())
 
-    def _standing_in(self, original: Any, constants: Any) -> Any:
+    def _standing_in(self, original: Any) -> Any:
         def launched(kernel: Any, *args: Any, **kwargs: Any) -> Any:
+            named = bound(kernel, args, kwargs)
+            _fix_grid(kernel, named, kwargs)  # by code of the candidate's, which is looked at as all else
             if not self.runs:
                 return None
             with torch._C.DisableTorchFunction():
                 if self.watch is None:
                     return original(kernel, *args, **kwargs)
-                with self.watch.kernel(_described(kernel, constants(kernel), args, kwargs), self._compiles):
+                with self.watch.kernel(described(kernel, _constants(kernel), named, kwargs), self._compiles):
                     return original(kernel, *args, **kwargs)
         return launched
 
 
-def _described(kernel: Any, constants: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """A launch as a compiler needs it: the kernel, and of each argument its type or, of a constant, its
-    value. Triton takes None, and a number that is 1, as constants."""
-    named = dict(zip(kernel.arg_names, args)) | {name: value for name, value in kwargs.items()
-                                                 if name in kernel.arg_names}
-    described = {name: _constant(value) if name in constants or value is None or type(value) is int
-                 and value == 1
-                 else _type(value) for name, value in named.items()}
-    options = {name: kwargs[name] for name in ("num_warps", "num_stages", "num_ctas", "maxnreg")
-               if type(kwargs.get(name)) is int}
-    return {"kernel": kernel.fn.__name__, "arguments": described, "options": options}
+def _fix_grid(kernel: Any, named: dict[str, Any], kwargs: dict[str, Any]) -> None:
+    """A grid that is a function is called, and what it gives put in its place."""
+    if callable(getattr(kernel, "grid", None)):
+        kernel.grid = kernel.grid(named)
+    elif callable(kwargs.get("grid")):
+        kwargs["grid"] = kwargs["grid"](named)
 
 
-def _constant(value: Any) -> dict[str, Any]:
-    if isinstance(value, torch.dtype):
-        return {"constant": str(value).removeprefix("torch."), "as": "dtype"}
-    if value is None or type(value) in (bool, int, float, str):
-        return {"constant": value, "as": "value"}
-    return {"constant": str(value).removeprefix("triton.language."), "as": "dtype"}
-
-
-_SHORT = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16", torch.float64: "fp64",
-          torch.int8: "i8", torch.int16: "i16", torch.int32: "i32", torch.int64: "i64", torch.uint8: "u8",
-          torch.bool: "u1", torch.float8_e4m3fn: "fp8e4nv", torch.float8_e5m2: "fp8e5", torch.uint16: "u16",
-          torch.uint32: "u32", torch.uint64: "u64"}
-
-
-def _type(value: Any) -> dict[str, Any]:
-    if isinstance(value, torch.Tensor):
-        return {"type": f"*{_SHORT[value.dtype]}"}
-    if isinstance(value, bool):
-        return {"type": "u1"}
-    if isinstance(value, int):
-        return {"type": "i32" if -2**31 <= value < 2**31 else "i64" if value < 2**63 else "u64"}
-    return {"type": "fp32"}
+def _constants(kernel: Any) -> Collection[str]:
+    if isinstance(kernel, interpreter.GridExecutor):
+        return kernel.constexprs
+    return {each.name for each in kernel.params if each.is_constexpr}

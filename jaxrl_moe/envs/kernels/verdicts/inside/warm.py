@@ -3,8 +3,8 @@
     python warm.py candidate|reference|compiler DEVICE
 
 It reads a byte, forks, and lets the child talk over the same pipes; when that has ended it kills whatever
-it left, empties the folder it had, and sends {"ended": exit code}. It knows no secret, and neither does a
-child.
+it left, empties the folder it had, and sends {"ended": exit code}, which another pipe confirms. It knows no
+secret, and neither does a child.
 """
 import contextlib
 import ctypes
@@ -18,6 +18,7 @@ import sys
 import frames
 
 WORK = pathlib.Path("/tmp/work")
+CONFIRMING = 3  # a pipe that this process alone writes to
 FOLDERS = (pathlib.Path("/tmp"), pathlib.Path("/dev/shm"))
 _PR_SET_DUMPABLE = 4
 
@@ -34,9 +35,11 @@ def main() -> None:
     while os.read(reading, 1):
         child = os.fork()
         if child == 0:
+            os.close(CONFIRMING)  # a child cannot say that it has ended while it lives
             _play(program, reading, writing, device)
         _, status = os.waitpid(child, 0)
         _tidy(kept)
+        os.write(CONFIRMING, b"e")
         _say(writing, {"ended": os.waitstatus_to_exitcode(status)})
 
 
