@@ -105,14 +105,19 @@ def _written(first: int) -> int:
     """Bytes of memory that files of the sandbox take."""
     total = 0
     for folder in _FOLDERS:
-        path = f"/proc/{first}/root{folder}"
         with contextlib.suppress(OSError):  # it has ended
-            if os.stat(path).st_dev == os.stat(folder).st_dev:
-                continue  # it has not begun: that is the machine's own
-            seen = os.statvfs(path)
-            total += (seen.f_blocks - seen.f_bfree) * seen.f_frsize
-            total += (seen.f_files - seen.f_ffree) * _FILE_BYTES
+            # Held open, as between two looks at a path another file system may have come there.
+            held = os.open(f"/proc/{first}/root{folder}", os.O_PATH | os.O_DIRECTORY)
+            try:
+                if os.fstat(held).st_dev != os.stat(folder).st_dev:  # else it is the machine's own, still
+                    total += _taken(os.fstatvfs(held))
+            finally:
+                os.close(held)
     return total
+
+
+def _taken(seen: os.statvfs_result) -> int:
+    return (seen.f_blocks - seen.f_bfree) * seen.f_frsize + (seen.f_files - seen.f_ffree) * _FILE_BYTES
 
 
 def _read(path: str) -> bytes:

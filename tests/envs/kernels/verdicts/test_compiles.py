@@ -110,3 +110,40 @@ def test_a_kernel_that_compiles_is_said_to_and_for_what(judge):
     wrong = judge.verdict(PROBLEM, candidate("return right(x, self.weight)").replace("0.0) * w",
                                                                                      "0.0) + w"), 1)
     assert (wrong.compiled, wrong.fault) == (True, Fault.MISMATCH)
+
+
+# Launches in the styles that people write: lines of forward, the kernel's arguments, and what stands above
+# it.
+STYLES = {
+    "a default of a constant": ("scaled_relu[grid](x, w, out, n)", "BLOCK: tl.constexpr = 32", ""),
+    "a dtype as a constant": ("scaled_relu[grid](x, w, out, n, BLOCK=32, KIND=tl.float32)",
+                              "BLOCK: tl.constexpr, KIND: tl.constexpr", ""),
+    "a constant of the module": ("scaled_relu[grid](x, w, out, n, BLOCK=SIZE)", "BLOCK: tl.constexpr",
+                                 "SIZE = tl.constexpr(32)"),
+    "a function as a constant": ("scaled_relu[grid](x, w, out, n, BLOCK=32, THEN=same)",
+                                 "BLOCK: tl.constexpr, THEN: tl.constexpr", "@triton.jit\ndef same(x):\n  "
+                                 "  return x"),
+    "a tuple of constants": ("scaled_relu[grid](x, w, out, n, BLOCK=32, SHAPE=(4, 24))",
+                             "BLOCK: tl.constexpr, SHAPE: tl.constexpr", ""),
+    "a tuple of numbers": ("scaled_relu[grid](x, w, out, n, x.shape, BLOCK=32)", "shape, BLOCK: "
+                           "tl.constexpr", ""),
+    "a flag": ("scaled_relu[grid](x, w, out, n, x.shape[0] > 2, BLOCK=32)", "flag, BLOCK: tl.constexpr", ""),
+    "nothing in place of a pointer": ("scaled_relu[grid](x, w, out, n, None, BLOCK=32)", "bias, BLOCK: "
+                                      "tl.constexpr", ""),
+    "options": ("scaled_relu[grid](x, w, out, n, BLOCK=32, num_warps=2, num_stages=1)", "BLOCK: "
+                "tl.constexpr", ""),
+    "a part of a pad": ("scaled_relu[grid](torch.cat([x, x])[:x.shape[0]], w, out, n, BLOCK=32)", "BLOCK: "
+                        "tl.constexpr",
+                        "")}
+
+
+@NEEDED
+@pytest.mark.slow
+@pytest.mark.parametrize("style", STYLES)
+def test_launches_in_the_styles_that_people_write_compile(style, judge):
+    launch, arguments, above = STYLES[style]
+    begin = "out = torch.empty_like(x)\nw = self.weight\nn = x.shape[1]\ngrid = (x.shape[0],)"
+    lines = f"{begin}\n{launch}\nreturn out"
+    source = candidate(lines, above).replace("columns, BLOCK: tl.constexpr", f"columns, {arguments}")
+    verdict = judge.verdict(PROBLEM, source, 1)
+    assert verdict.correct and verdict.target == "sm_90", verdict
