@@ -63,17 +63,17 @@ def _tensors(expected: Mapping[str, Any], expected_parts: Sequence[bytes], got: 
              got_parts: Sequence[bytes], where: str) -> Difference | None:
     if got.get("dtype") != expected["dtype"]:
         return Difference("dtype", f"{where} has dtype {got.get('dtype')}, and {expected['dtype']} is "
-                          f"expected.")
+                                   "expected.")
     if got.get("shape") != expected["shape"]:
         return Difference("shape", f"{where} has shape {got.get('shape')}, and {expected['shape']} is "
-                          f"expected.")
+                                   "expected.")
     ours = array(expected, expected_parts)
     theirs = array(got, got_parts)
     tolerance = _KINDS[expected["dtype"]][1]
     if np.isnan(theirs).any() and not np.array_equal(np.isnan(theirs), np.isnan(ours)):
         count = int((np.isnan(theirs) & ~np.isnan(ours)).sum())
         return Difference("nan", f"{where} has NaN in {count} of {theirs.size} places where a number is "
-                          f"expected.")
+                                 "expected.")
     with np.errstate(invalid="ignore", over="ignore"):
         close = np.isclose(theirs, ours, rtol=tolerance, atol=tolerance, equal_nan=True)
     if close.all():
@@ -88,10 +88,8 @@ def _values(where: str, ours: np.ndarray, theirs: np.ndarray, close: np.ndarray,
     largest = float(np.max(np.where(close, 0, np.nan_to_num(apart, nan=np.inf))))
     place = ", ".join(map(str, first))
     return (f"{where} differs in {int((~close).sum())} of {close.size} places, by {largest:.4g} at most "
-            f"(tolerance "
-            f"{tolerance:g}, absolute and relative); the first is [{place}], where it is "
-            f"{float(theirs[first]):.6g} "
-            f"and {float(ours[first]):.6g} is expected.")
+            f"(tolerance {tolerance:g}, absolute and relative); the first is [{place}], where it is "
+            f"{float(theirs[first]):.6g} and {float(ours[first]):.6g} is expected.")
 
 
 def array(said: Mapping[str, Any], parts: Sequence[bytes]) -> np.ndarray:

@@ -117,9 +117,8 @@ class Evaluator:
         largest = max(range(len(shapes)), key=sizes.__getitem__)
         self._make(trial, reference, candidate, shapes[largest])
         if all(self._right_without(trial, reference, candidate, trials + number) for number in range(_IDLE)):
-            raise FoundError(Fault.DECOY, "The output is right even where no kernel runs: the kernels "
-                             "must do the "
-                             "work.")
+            raise FoundError(Fault.DECOY, "The output is right even where no kernel runs: the kernels must "
+                                          "do the work.")
 
     def _right_without(self, trial: Trial, reference: Warmed, candidate: Warmed, number: int) -> bool:
         """Whether the output is right where launches do nothing, which by chance may happen once: the right
@@ -185,9 +184,8 @@ class Evaluator:
             return "", None
         target = f"sm_{self._capability}"
         if len(trial.launches) > MOST_LAUNCHES:
-            return target, FoundError(Fault.NOT_COMPILED, f"It has {len(trial.launches)} kinds of "
-                                      f"launches, by kernel, "
-                                      f"types and constants; {MOST_LAUNCHES} are the most.")
+            return target, FoundError(Fault.NOT_COMPILED, f"It has {len(trial.launches)} kinds of launches, by "
+                                      f"kernel, types and constants; {MOST_LAUNCHES} are the most.")
         try:
             with self._compiler.use(self._seconds) as compiler:
                 begun = compiler.ask("begin", 0, source=trial.source)

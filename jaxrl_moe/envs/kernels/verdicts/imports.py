@@ -48,8 +48,7 @@ class Imports:
             elif isinstance(node, ast.Name
                             | ast.Attribute) and self.is_module(node) and id(node) not in bases:
                 yield (f"line {node.lineno}: the module {self.path(node)} may be named only to take "
-                       f"something "
-                       "from it.")
+                       "something from it.")
             elif isinstance(node, ast.arg) and node.arg in self._modules:
                 yield f"line {node.lineno}: `{node.arg}` is a module, and cannot be an argument."
             if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load) and self.path(node):

@@ -36,14 +36,12 @@ def _kept_in(function: ast.FunctionDef, begins: bool, module: set[str]) -> Itera
             yield _outside(node, f"self.{node.attr}")
         elif isinstance(node, ast.Attribute) and node.attr in CHANGING:
             if not (isinstance(node.value, ast.Name) and node.value.id in made):
-                yield (f"line {node.lineno}: `.{node.attr}` may change only what the same function has "
-                       f"made as a "
-                       "list, a mapping or a set: else it would keep a value between calls.")
+                yield (f"line {node.lineno}: `.{node.attr}` may change only what the same function has made "
+                       "as a list, a mapping or a set: else it would keep a value between calls.")
         elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store):
             if _root(node) in outlives | {"self", ""}:
-                yield (f"line {node.lineno}: an entry may not be set in an attribute, or in what the "
-                       f"module holds: "
-                       "it would keep a value between calls.")
+                yield (f"line {node.lineno}: an entry may not be set in an attribute, or in what the module "
+                       "holds: it would keep a value between calls.")
 
 
 def _outside(node: ast.AST, what: str) -> str:
@@ -81,7 +79,5 @@ def _made(function: ast.FunctionDef) -> set[str]:
 
 
 def _is_fresh(value: ast.AST | None) -> bool:
-    made = isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id in ("list",
-                                                                                                  "dict",
-                                                                                                  "set")
+    made = isinstance(value, ast.Call) and ast.unparse(value.func) in ("list", "dict", "set")
     return made or isinstance(value, _DISPLAYS)

@@ -98,9 +98,8 @@ def _attribute(node: ast.Attribute) -> Iterator[str]:
     if node.attr in ATTRIBUTES or node.attr in ORDINARY and not own or node.attr.startswith(FRAMES):
         yield f"line {node.lineno}: `.{node.attr}` is not allowed."
     elif node.attr.startswith("_") and not beginning and (not own or node.attr.startswith("__")):
-        yield (f"line {node.lineno}: `.{cut(node.attr)}` is not allowed: names that begin with _ are not "
-               f"the code's "
-               "own.")
+        yield (f"line {node.lineno}: `.{cut(node.attr)}` is not allowed: names that begin with _ are not the "
+               "code's own.")
 
 
 def _class(node: ast.ClassDef, imports: Imports) -> Iterator[str]:

@@ -77,20 +77,20 @@ NAMES = frozenset(
 # Of tensors, kernels and modules: what tells of memory, takes values into Python, keeps something between calls, or hangs
 # itself into what others call.
 ATTRIBUTES = frozenset(
-    "data_ptr untyped_storage storage storage_offset set_ share_memory_ numpy tolist item backward grad_fn register_hook "
-    "register_forward_hook register_forward_pre_hook register_module add_module apply_ map_ map2_ device_caches record_stream "
-    "Stream Event Graph CUDAGraph load_state_dict inline_asm_elementwise as_subclass new_tensor mro builder "
-    "get_type_hints overrides autograd jit fx serialization testing profiler multiprocessing distributed backends knobs sys "
-    "ctypes".split())
+    "data_ptr untyped_storage storage storage_offset set_ share_memory_ numpy tolist item backward grad_fn "
+    "register_hook register_forward_hook register_forward_pre_hook register_module add_module apply_ map_ "
+    "map2_ device_caches record_stream Stream Event Graph CUDAGraph load_state_dict inline_asm_elementwise "
+    "as_subclass new_tensor mro builder get_type_hints overrides autograd jit fx serialization testing "
+    "profiler multiprocessing distributed backends knobs sys ctypes".split())
 # Likewise, and names that a module's own attributes have too.
-ORDINARY = frozenset("run fn src params cache warmup stream ops library utils compile compiler hub futures package hooks runtime "
-                     "os".split())
+ORDINARY = frozenset("run fn src params cache warmup stream ops library utils compile compiler hub futures "
+                     "package hooks runtime os".split())
 # By which a list, a mapping or a set changes: of what the function itself has made, and of nothing that outlives it.
 CHANGING = frozenset("append extend insert update setdefault pop popitem add discard remove clear sort reverse".split())
 # Beginnings of names that lead from a function, a generator or an error to its frames and its code.
 FRAMES = ("gi_", "cr_", "ag_", "f_", "tb_", "co_", "func_")
 # Methods of a module's own by which __init__ may keep something, and nothing else may.
-REGISTERS = frozenset("register_buffer register_parameter to half float double bfloat16 type cuda cpu apply train eval "
-                      "requires_grad_".split())
+REGISTERS = frozenset("register_buffer register_parameter to half float double bfloat16 type cuda cpu apply "
+                      "train eval requires_grad_".split())
 # Methods that a module of a candidate's may have, of those that begin with two underscores.
 DUNDERS = frozenset(["__init__"])

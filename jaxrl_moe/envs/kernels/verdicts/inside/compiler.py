@@ -58,8 +58,7 @@ def _compiled(modules: dict[str, Any], head: dict[str, Any]) -> dict[str, Any]:
     shared, most = int(compiled.metadata.shared), SHARED.get(head["capability"], 227) * 1024
     if shared > most:
         raise ValueError(f"it needs {shared} bytes of shared memory, and a block has {most} at most: take "
-                         f"smaller "
-                         "blocks or fewer stages")
+                         "smaller blocks or fewer stages")
     return {"shared_bytes": shared, "binary_bytes": len(compiled.asm["cubin"])}
 
 

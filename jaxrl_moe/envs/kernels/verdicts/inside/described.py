@@ -40,8 +40,7 @@ def _check(name: str, value: Any) -> None:
                              tl.constexpr) and not isinstance(
             value, (tl.dtype, *_KERNELS)):
         raise TypeError(f"a kernel is given {name} of type {type(value).__name__}, and takes tensors, "
-                        f"numbers, texts "
-                        "and dtypes")
+                        "numbers, texts and dtypes")
 
 
 def described(kernel: Any, constants: Collection[str], named: Mapping[str, Any],

@@ -16,17 +16,13 @@ from triton.runtime import interpreter
 # Watch.
 HARMLESS = frozenset((
     "empty empty_like empty_strided new_empty new_empty_strided new_zeros new_ones new_full zeros "
-                      "zeros_like ones "
-    "ones_like full full_like fill_ zero_ detach alias view _unsafe_view _reshape_alias reshape "
-                      "as_strided expand "
-    "permute transpose t squeeze unsqueeze select slice split split_with_sizes unbind unfold diagonal "
-                      "clone copy_ "
-    "_to_copy lift_fresh resize_ is_same_size sym_size sym_stride sym_numel scalar_tensor arange cat stack "
-    "constant_pad_nd").split())
+    "zeros_like ones ones_like full full_like fill_ zero_ detach alias view _unsafe_view _reshape_alias "
+    "reshape as_strided expand permute transpose t squeeze unsqueeze select slice split split_with_sizes "
+    "unbind unfold diagonal clone copy_ _to_copy lift_fresh resize_ is_same_size sym_size sym_stride "
+    "sym_numel scalar_tensor arange cat stack constant_pad_nd").split())
 # Functions by which values leave tensors for Python, which no operator tells of.
 TAKING = frozenset("numpy tolist item map_ map2_ apply_ __repr__ __format__ __array__ __dlpack__ "
-                   "__reduce_ex__ "
-                   "__deepcopy__".split())
+                   "__reduce_ex__ __deepcopy__".split())
 
 
 class Watch(TorchDispatchMode):

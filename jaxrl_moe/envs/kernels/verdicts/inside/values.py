@@ -23,8 +23,8 @@ def told(value: Any, parts: list[bytes]) -> Any:
         return {"list": [told(each, parts) for each in value]}
     if value is None or type(value) in (bool, int, float, str):
         return {"plain": value}
-    raise TypeError(f"a value of type {type(value).__name__}, where tensors, numbers and lists of them "
-                    f"are known")
+    raise TypeError(f"a value of type {type(value).__name__}, where tensors, numbers and lists of them are "
+                    "known")
 
 
 def _told_tensor(tensor: torch.Tensor, parts: list[bytes]) -> dict[str, Any]:
