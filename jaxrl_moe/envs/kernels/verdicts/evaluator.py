@@ -184,8 +184,8 @@ class Evaluator:
             return "", None
         target = f"sm_{self._capability}"
         if len(trial.launches) > MOST_LAUNCHES:
-            return target, FoundError(Fault.NOT_COMPILED, f"It has {len(trial.launches)} kinds of launches, by "
-                                      f"kernel, types and constants; {MOST_LAUNCHES} are the most.")
+            return target, FoundError(Fault.NOT_COMPILED, f"It has {len(trial.launches)} kinds of launches, "
+                                      f"by kernel, types and constants; {MOST_LAUNCHES} are the most.")
         try:
             with self._compiler.use(self._seconds) as compiler:
                 begun = compiler.ask("begin", 0, source=trial.source)
