@@ -141,8 +141,8 @@ for folder in ("/tmp", "/tmp/work", "/dev/shm"):
 return right(x, self.weight)""")
     finds = candidate("""
 import pathlib
-found = [str(path) for folder in ("/tmp", "/dev/shm") for path in pathlib.Path(folder).rglob("*")]
-raise RuntimeError(str([path for path in found if "left" in path]))""")
+found = [folder for folder in ("/tmp", "/tmp/work", "/dev/shm") if (pathlib.Path(folder) / "left").exists()]
+raise RuntimeError(str(found))""")
     assert judge.verdict(PROBLEM, leaves, 1).correct
     assert judge.verdict(PROBLEM, finds, 1).message.endswith("RuntimeError: []\n")
 
