@@ -10,7 +10,8 @@ from benchmarks.soak import kernels
 from benchmarks.soak.candidates import KINDS, PROBLEM, RIGHT
 from jaxrl_moe.envs.kernels.verdicts.verdict import Fault
 from jaxrl_moe.types import EnvError, Status, UserError
-from tests.helpers.kernel_workers import NEEDED, VERDICT, ScriptedWorker
+from tests.helpers.kernel_judges import NEEDED
+from tests.helpers.kernel_workers import VERDICT, ScriptedWorker
 
 
 def asked(said, *seeds):

@@ -1,7 +1,7 @@
 """The package's problems and their solutions, as the judge takes them."""
-import ast
 import pathlib
 
+from jaxrl_moe.envs.kernels.problem_files import read
 from jaxrl_moe.envs.kernels.verdicts.trial import Judged
 
 PROBLEMS = pathlib.Path(__file__).parents[2] / "jaxrl_moe" / "envs" / "kernels" / "problems"
@@ -10,9 +10,7 @@ NAMES = sorted(str(path.relative_to(PROBLEMS).with_suffix("")) for path in PROBL
 
 def problem(name):
     source = (PROBLEMS / f"{name}.py").read_text()
-    values = {node.targets[0].id: node.value for node in ast.parse(source).body
-              if isinstance(node, ast.Assign)}
-    return Judged(source, (ast.literal_eval(values["SMALL"]), *ast.literal_eval(values["VARIANTS"])))
+    return Judged(source, read(source, name).sizes)
 
 
 def solution(name):

@@ -1,11 +1,7 @@
 """Judges of kernels that say what a test lets them say, one of our problems with candidates for it, and
 evaluation servers in threads on loopback."""
 import contextlib
-import importlib.util
-import pathlib
 import threading
-
-import pytest
 
 from jaxrl_moe.envs.kernels.verdicts.pool import Pool
 from jaxrl_moe.envs.kernels.verdicts.trial import Judged
@@ -14,15 +10,12 @@ from jaxrl_moe.serving.kernels.app import make_app
 from jaxrl_moe.serving.kernels.service import KernelService
 from jaxrl_moe.serving.server import HttpServer
 from jaxrl_moe.types import UserError
+from tests.helpers.kernel_sets import PROBLEMS
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-PROBLEMS = ROOT / "jaxrl_moe" / "envs" / "kernels" / "problems"
 RELU = Judged((PROBLEMS / "level1/001_relu.py").read_text(), ({"ROWS": 1, "COLUMNS": 1},
                                                               {"ROWS": 5, "COLUMNS": 70}))
 RIGHT = (PROBLEMS / "solutions/level1/001_relu.py").read_text()
 WRONG = RIGHT.replace("x < 0.0, 0.0", "x < 0.0, 1.0")
-TORCH = all(importlib.util.find_spec(name) for name in ("torch", "triton"))
-NEEDED = pytest.mark.skipif(not TORCH, reason="torch and triton are not both installed")
 VERDICT = Verdict(Basis.INTERPRETER, compiled=True, correct=True, trials=5, target="sm_90")
 
 

@@ -20,8 +20,8 @@ from jaxrl_moe.serving.kernels.bodies import LONGEST_SOURCE
 from jaxrl_moe.serving.kernels.gpus import Gpu, gpus_of
 from jaxrl_moe.serving.kernels.launch import KernelServerOptions, make_server, versions_of
 from jaxrl_moe.types import EnvError, Status, UserError
+from tests.helpers.kernel_judges import NEEDED
 from tests.helpers.kernel_workers import (
-    NEEDED,
     RELU,
     RIGHT,
     VERDICT,

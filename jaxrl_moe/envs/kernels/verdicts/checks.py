@@ -23,9 +23,9 @@ def sound(answer: Answer) -> None:
 def launches_of_answer(answer: Answer) -> dict[str, dict[str, Any]]:
     """The kinds of launches that it tells of, each once."""
     told = answer.head.get("launches", [])
-    sound = isinstance(told, list) and all(isinstance(each, dict) and isinstance(each.get("kernel"), str)
-                                           for each in told)
-    if not sound:
+    are_launches = isinstance(told, list) and all(
+        isinstance(each, dict) and isinstance(each.get("kernel"), str) for each in told)
+    if not are_launches:
         raise FoundError(Fault.CRASHED, "Its process told of launches that are none.")
     return {repr(each): each for each in told}
 

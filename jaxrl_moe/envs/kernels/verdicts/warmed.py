@@ -17,7 +17,6 @@ from jaxrl_moe.sandbox.ways import Way
 
 INSIDE = pathlib.Path(__file__).parent / "inside"
 Mode = Literal["reference", "candidate", "compiler"]
-CONFIRMING = 3  # as warm.py has it
 _CONFIRM_SECONDS = 30.0  # for the process to look after a fork that it says has ended
 _START_SECONDS = 300.0  # to import torch and Triton on a machine that is busy
 
@@ -165,7 +164,7 @@ class Warmed:
         self._confirming = open(ours, "rb", buffering=0)
         try:
             return ShutIn([self._interpreter, "-P", str(INSIDE / "warm.py"), self._mode, self._device],
-                          self._cell(), self._bounds, self._way, descriptors={CONFIRMING: high})
+                          self._cell(), self._bounds, self._way, descriptors={frames.CONFIRMING: high})
         except BaseException:
             self._confirming.close()
             raise

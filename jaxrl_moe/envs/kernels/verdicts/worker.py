@@ -70,8 +70,8 @@ class LocalWorker:
         device = "cuda" if gpu else "cpu"  # the only one that they see
         seen = {"CUDA_VISIBLE_DEVICES": gpu.removeprefix("cuda:")} if gpu else {}
         self._processes = {mode: Warmed(mode, python, device, bounds, way, seen) for mode in modes}
-        self._seconds = seconds
-        self._capability = capability
+        self._evaluator = Evaluator(self._processes["reference"], self._processes["candidate"],
+                                    self._processes.get("compiler"), capability, seconds)
         self._at_work = threading.Lock()
         self._door = threading.Lock()  # of what renew and close say to who is at work
         self._renewed = 0
@@ -94,7 +94,7 @@ class LocalWorker:
             with self._at_work:
                 begun = self._mend()
                 try:
-                    verdict = self._evaluator().verdict(problem, source, seed)
+                    verdict = self._evaluator.verdict(problem, source, seed)
                     verdict = self._held_against(problem, seed, verdict)
                 except (GoneError, SandboxError, OSError) as error:
                     if self._untouched(begun):
@@ -128,17 +128,12 @@ class LocalWorker:
             return verdict
 
         def measure(problem: Judged) -> Baseline:
-            return _measured(self._evaluator(), problem, seed)
+            return _measured(self._evaluator, problem, seed)
         known = self._baselines.get(problem, measure)
         timing = dataclasses.replace(verdict.timing, eager_ms=known.eager_ms, compiled_ms=known.compiled_ms,
                                      missing=known.missing)
         beyond = timing.speedup is not None and timing.speedup > QUARANTINE
         return dataclasses.replace(verdict, timing=timing, quarantined=beyond)
-
-    def _evaluator(self) -> Evaluator:
-        processes = self._processes
-        return Evaluator(processes["reference"], processes["candidate"], processes.get("compiler"),
-                         self._capability, self._seconds)
 
     def _mend(self) -> int:
         """Starts what does not run; how often it was renewed until then.

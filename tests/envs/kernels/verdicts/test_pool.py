@@ -13,7 +13,8 @@ from jaxrl_moe.envs.kernels.verdicts.worker import LocalWorker
 from jaxrl_moe.sandbox.usage import descendants
 from jaxrl_moe.sandbox.working import working_way
 from jaxrl_moe.types import EnvError, Status, UserError
-from tests.helpers.kernel_workers import NEEDED, RELU, RIGHT, VERDICT, WRONG, ScriptedWorker, scripted_pool
+from tests.helpers.kernel_judges import NEEDED
+from tests.helpers.kernel_workers import RELU, RIGHT, VERDICT, WRONG, ScriptedWorker, scripted_pool
 from tests.helpers.waiting import wait_until
 
 

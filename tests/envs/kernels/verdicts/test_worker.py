@@ -45,7 +45,7 @@ def judged(monkeypatch):
     monkeypatch.setattr(LocalWorker, "_mend", lambda self: 0)
 
     def judged(fake, source=RIGHT, trials=TRIALS, baselines=None):
-        monkeypatch.setattr(LocalWorker, "_evaluator", lambda self: fake)
+        monkeypatch.setattr("jaxrl_moe.envs.kernels.verdicts.worker.Evaluator", lambda *asked: fake)
         worker = LocalWorker(way=Way.BUBBLEWRAP, gpu="cuda:1", baselines=baselines)
         return worker.verdict(RELU, source, 0, trials)
     return judged

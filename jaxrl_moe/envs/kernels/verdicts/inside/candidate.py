@@ -1,15 +1,14 @@
 """Runs a candidate on arrays that it is sent, under Triton's interpreter or on a GPU. Runs in the sandbox;
 needs torch and triton. It never learns where the arrays come from, nor what is expected."""
 import contextlib
-import importlib.util
 import pathlib
-import sys
 import traceback
 from typing import Any, BinaryIO
 
 import bfloat16
 import frames
 import libdevice
+import source
 import torch
 import triton
 import triton.language as tl
@@ -35,14 +34,8 @@ class Candidate:
 
     def begin(self, head: dict[str, Any], parts: list[bytes]) -> Said:
         """Imports the file."""
-        path = self._folder / "candidate.py"
-        path.write_text(head["source"])
-        spec = importlib.util.spec_from_file_location("candidate", path)
-        self._module = importlib.util.module_from_spec(spec)
-        sys.modules["candidate"] = self._module
-        code = compile(head["source"], str(path), "exec")  # the text itself, however its lines would be read
         with _pretended(self._device):
-            exec(code, vars(self._module))  # noqa: S102
+            self._module = source.imported(head["source"], self._folder)
         self._entry = getattr(self._module, head["entry"])
         return {}, []
 
@@ -66,12 +59,8 @@ class Candidate:
         self._inputs = self._placed(values.made(head["inputs"], parts, self._device), head["again"])
         before = snapshot(self._model, self._module)
         output, watch = self._called(head["kernels"])
-        sent: list[bytes] = []
-        inputs = values.told(self._inputs, sent)
-        count = len(sent)
-        return {"inputs": inputs, "input_parts": count, "output": values.told(output, sent),
-                "kept": before != snapshot(self._model, self._module),
-                "aliases": bool(values.storages(output) & values.storages(self._inputs)),
+        told, sent = values.call_told(self._inputs, output)
+        return {**told, "kept": before != snapshot(self._model, self._module),
                 "computed": sorted(watch.computed), "launches": self.launches}, sent
 
     def place(self, head: dict[str, Any], parts: list[bytes]) -> Said:

@@ -1,12 +1,11 @@
 """Compiles a candidate's kernels for a GPU that need not be here. Runs in the sandbox; needs torch and
 triton, which must not be in the interpreter's mode."""
-import importlib.util
 import pathlib
-import sys
 import traceback
 from typing import Any, BinaryIO
 
 import frames
+import source
 import torch
 import triton
 import triton.language as tl
@@ -33,11 +32,7 @@ def serve(reading: BinaryIO, writing: BinaryIO, folder: pathlib.Path, device: st
 
 def _begin(modules: dict[str, Any], folder: pathlib.Path, head: dict[str, Any]) -> dict[str, Any]:
     """Imports the file."""
-    path = folder / "candidate.py"
-    path.write_text(head["source"])
-    spec = importlib.util.spec_from_file_location("candidate", path)
-    modules["candidate"] = sys.modules["candidate"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(modules["candidate"])
+    modules["candidate"] = source.imported(head["source"], folder)
     return {}
 
 
@@ -52,8 +47,8 @@ def _compiled(modules: dict[str, Any], head: dict[str, Any]) -> dict[str, Any]:
     constants: dict[tuple[int, ...], Any] = {}
     signature = [_signature(said, (place,), constants, modules["candidate"]) for place,
                  said in enumerate(arguments)]
-    source = ASTSource(fn=kernel, signature=dict(zip(kernel.arg_names, signature)), constexprs=constants)
-    compiled = triton.compile(source, target=GPUTarget("cuda", head["capability"], 32),
+    asked = ASTSource(fn=kernel, signature=dict(zip(kernel.arg_names, signature)), constexprs=constants)
+    compiled = triton.compile(asked, target=GPUTarget("cuda", head["capability"], 32),
                               options=launch["options"])
     shared, most = int(compiled.metadata.shared), SHARED.get(head["capability"], 227) * 1024
     if shared > most:

@@ -6,6 +6,7 @@ Nothing in a message is run or unpickled: whoever reads one checks what it says.
 import json
 from typing import Any, BinaryIO
 
+CONFIRMING = 3  # number of the pipe by which a process says that its fork has ended
 LONGEST_HEAD = 2**20  # bytes of the line
 
 

@@ -31,8 +31,4 @@ class Steps:
 
     def tell(self) -> Said:
         """Answers as of a call that was not timed."""
-        sent: list[bytes] = []
-        inputs = values.told(self._inputs, sent)
-        count = len(sent)
-        return {"inputs": inputs, "input_parts": count, "output": values.told(self._output, sent),
-                "aliases": bool(values.storages(self._output) & values.storages(self._inputs))}, sent
+        return values.call_told(self._inputs, self._output)

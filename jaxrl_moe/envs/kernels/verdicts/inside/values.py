@@ -35,6 +35,16 @@ def _told_tensor(tensor: torch.Tensor, parts: list[bytes]) -> dict[str, Any]:
     return {"tensor": len(parts) - 1, "dtype": NAMES[tensor.dtype], "shape": list(tensor.shape)}
 
 
+def call_told(inputs: list[Any], output: Any) -> tuple[dict[str, Any], list[bytes]]:
+    """A call as it is sent: its inputs, as they are by now, its output, and whether that lies in their
+    memory."""
+    parts: list[bytes] = []
+    said = told(inputs, parts)
+    count = len(parts)
+    return {"inputs": said, "input_parts": count, "output": told(output, parts),
+            "aliases": bool(storages(output) & storages(inputs))}, parts
+
+
 def made(said: Any, parts: list[bytes], device: str) -> Any:
     """The value that was sent, in memory of its own."""
     if "plain" in said:

@@ -18,7 +18,6 @@ import sys
 import frames
 
 WORK = pathlib.Path("/tmp/work")
-CONFIRMING = 3  # a pipe that this process alone writes to
 FOLDERS = (pathlib.Path("/tmp"), pathlib.Path("/dev/shm"))
 _PR_SET_DUMPABLE = 4
 
@@ -35,11 +34,11 @@ def main() -> None:
     while os.read(reading, 1):
         child = os.fork()
         if child == 0:
-            os.close(CONFIRMING)  # a child cannot say that it has ended while it lives
+            os.close(frames.CONFIRMING)  # a child cannot say that it has ended while it lives
             _play(program, reading, writing, device)
         _, status = os.waitpid(child, 0)
         _tidy(kept)
-        os.write(CONFIRMING, b"e")
+        os.write(frames.CONFIRMING, b"e")
         _say(writing, {"ended": os.waitstatus_to_exitcode(status)})
 
 
